@@ -1,0 +1,312 @@
+"""The running daemon: wires the parts together, starts and stops them, reloads the configuration.
+
+No judgement here. A new configuration is read, validated and built in full before anything live is
+touched; what cannot be taken over leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from monitor import notify, targets, ultravox, web
+from monitor.clock import Clock
+from monitor.config import Account, Config, ConfigError
+from monitor.delivery import Delivery
+from monitor.metrics import Instruments, code_label
+from monitor.model import BatchKey, Snapshot
+from monitor.poller import Poller, close_clients
+from monitor.schedule import Schedule, spread
+from monitor.store import Store
+from monitor.ultravox import ApiSettings, Client
+from monitor.web import ReloadRefusedError
+
+logger = logging.getLogger(__name__)
+
+FILE_CHECK = 10.0
+"""Seconds between two looks at the configuration's files. Contents are compared, so that a swapped link counts."""
+
+STOP_PATIENCE = timedelta(seconds=10)
+"""How long what is being sent may take after SIGTERM."""
+
+PRUNE_EVERY = timedelta(hours=1)
+
+
+class App:
+    """One daemon. `load` reads the configuration anew; it raises ConfigError."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config],
+        clock: Clock,
+        hide: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._clock = clock
+        self._hide = hide
+        self._clients: dict[str, ApiSettings] = {}
+        self._attempted: set[BatchKey] = set()
+        self._ready = False
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self.instruments = Instruments(
+            endpoints=ultravox.ENDPOINTS, send_failures=notify.FAILURES, now=clock()
+        )
+        self.schedule = Schedule(clock=clock, on_skipped=self._skipped)
+        self.store = Store(config.storage_path, clock=clock)
+        self.delivery = Delivery(
+            self.store, clock=clock, instruments=self.instruments, external_url=config.web.external_url
+        )
+        self.poller = Poller(
+            store=self.store,
+            instruments=self.instruments,
+            clock=clock,
+            deliver=self.delivery.enqueue,
+            next_run=lambda key: self.schedule.next_run(_batch_job(key)),
+        )
+
+    # What the HTTP surface asks
+
+    def snapshot(self) -> Snapshot:
+        """What is known now."""
+        return Snapshot(
+            at=self._clock(),
+            batches=tuple(self.poller.statuses.values()),
+            accounts=tuple(account.status for account in self.poller.accounts.values()),
+            queues=self.delivery.queues(),
+            store_writable=self.store.writable,
+            notifications=self.delivery.recent(),
+        )
+
+    def healthy(self) -> bool:
+        """Whether jobs are being run."""
+        return self.schedule.alive()
+
+    def ready(self) -> bool:
+        """Whether every batch that was configured at the start has been polled, or its poll has failed."""
+        self._ready = self._ready or self.poller.watches.keys() <= self._attempted
+        return self._ready
+
+    async def reload(self) -> None:
+        """Load the configuration because somebody asked for it; ReloadRefusedError when it is refused."""
+        await self._reload(asked_for=True)
+
+    # Life
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT, or until `stop` is called."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        try:
+            await self.start()
+            await self._stopping.wait()
+        finally:
+            await self.shut_down()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._stopping.set()
+
+    async def start(self) -> None:
+        """Bring everything up. StoreError or OSError when the state file or the address cannot be had."""
+        config = self._config
+        self._hide(secret.get_secret_value() for secret in config.secrets)
+        contents = await self.store.open()
+        self.poller.restore(contents)
+        self.delivery.restore(contents.notifications)
+        self._runner = await web.serve(config.web, self, self.instruments)
+        self.delivery.start()
+        self.schedule.start()
+        self.schedule.every("prune", PRUNE_EVERY, self.store.prune)
+        await self._apply(
+            config, {watch.key: watch for account in config.accounts for watch in account.watches}
+        )
+        await self.poller.close_unwatched()
+        self._spawn(self._watch_files())
+        logger.info(
+            "watching",
+            extra={
+                "accounts": len(config.accounts),
+                "batches": len(self.poller.watches),
+                "address": self.address,
+            },
+        )
+
+    @property
+    def address(self) -> str:
+        """The base URL at which this process answers, for people on the same machine."""
+        host, port = self._config.web.host, self._config.web.port
+        if self._runner is not None and self._runner.addresses:
+            port = self._runner.addresses[0][1]
+        shown = "localhost" if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+        return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+    async def shut_down(self) -> None:
+        """Stop polling, finish what is being sent, close everything."""
+        await self.schedule.stop(STOP_PATIENCE / 2)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.delivery.stop(STOP_PATIENCE)
+        await close_clients(self.poller.accounts.values())
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.store.close()
+        logger.info("stopped")
+
+    # Configuration
+
+    async def _reload(self, *, asked_for: bool) -> None:
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self._load)
+                wanted = {watch.key: watch for account in config.accounts for watch in account.watches}
+                plan = targets.plan(self.poller.watches, wanted, asked_for=asked_for)
+            except (ConfigError, targets.TooManyDroppedError) as error:
+                self.instruments.loaded(successful=False, now=self._clock())
+                logger.error("configuration refused, the old one goes on", extra={"error": str(error)})  # noqa: TRY400 - the mistakes are the user's; our stack would hide them
+                raise ReloadRefusedError(str(error)) from error
+            self._hide(secret.get_secret_value() for secret in config.secrets)
+            if config.storage_path != self._config.storage_path or config.web != self._config.web:
+                logger.warning("storage and web settings are taken over at the next start")
+            for key in plan.dropped:
+                self.schedule.remove(_batch_job(key))
+            await self.poller.unwatch(plan.dropped)
+            gone = self.poller.accounts.keys() - {account.name for account in config.accounts}
+            await self._apply(config, wanted)
+            for name in gone:
+                await self._forget_account(name)
+            self._config = config
+            self.instruments.loaded(successful=True, now=self._clock())
+            logger.info(
+                "configuration loaded",
+                extra={"added": len(plan.added), "kept": len(plan.kept), "dropped": len(plan.dropped)},
+            )
+
+    async def _apply(self, config: Config, wanted: dict[BatchKey, targets.Watch]) -> None:
+        """Make what is running what the configuration says. Nothing here can be refused any more."""
+        self.poller.links = config.links
+        self.poller.receivers = self.delivery.set_receivers(config.receivers)
+        for account in config.accounts:
+            await self._apply_account(account, config)
+        limits = {account.name: account.api.max_requests_per_second for account in config.accounts}
+        for key, watch in wanted.items():
+            new = key not in self.poller.watches
+            moved = not new and self.poller.watches[key].rules.interval != watch.rules.interval
+            self.poller.watch(watch)
+            if new or moved:
+                # New batches are looked at soon, not after an interval; but not faster than their account may ask.
+                crowd = timedelta(seconds=len(wanted) / limits[watch.target.account])
+                soon = spread(str(key), min(watch.rules.interval, crowd))
+                self._poll_every(key, watch.rules.interval, first_after=soon if new else None)
+
+    async def _apply_account(self, account: Account, config: Config) -> None:
+        name = account.name
+        present = self.poller.accounts.get(name)
+        client = present.client if present else None
+        if client is None or self._clients.get(name) != account.api:
+            if client is not None:
+                self._spawn(_retire(client, self._clients[name]))
+            client = Client(
+                account.api,
+                clock=self._clock,
+                on_response=lambda endpoint, code: self.instruments.api_requests.labels(
+                    name, endpoint, code_label(code)
+                ).inc(),
+                on_throttled=lambda seconds: self.instruments.api_throttled.labels(name).inc(seconds),
+            )
+            self._clients[name] = account.api
+        await self.poller.watch_account(name, client, account.policy)
+        self.schedule.every(
+            _account_job(name),
+            config.poll.account_interval,
+            lambda: self.poller.probe_account(name),
+            first_after=None if present else timedelta(0),
+        )
+
+    async def _forget_account(self, name: str) -> None:
+        self.schedule.remove(_account_job(name))
+        client = self.poller.accounts[name].client
+        await self.poller.unwatch_account(name)
+        self._spawn(_retire(client, self._clients.pop(name)))
+
+    def _poll_every(self, key: BatchKey, interval: timedelta, *, first_after: timedelta | None) -> None:
+        async def poll() -> None:
+            if not await self.poller.poll_batch(key):
+                self.schedule.remove(_batch_job(key))
+            self._attempted.add(key)
+
+        self.schedule.every(_batch_job(key), interval, poll, first_after=first_after)
+
+    def _skipped(self, job_id: str) -> None:
+        watch = next((watch for key, watch in self.poller.watches.items() if _batch_job(key) == job_id), None)
+        if watch is not None:
+            self.instruments.polls_skipped.labels(watch.target.account).inc()
+
+    def _reload_by_signal(self) -> None:
+        async def reload() -> None:
+            with contextlib.suppress(ReloadRefusedError):  # it has been logged
+                await self._reload(asked_for=True)
+
+        self._spawn(reload())
+
+    async def _watch_files(self) -> None:
+        """Reload when the same new content was seen twice in a row: a half-written file never counts."""
+        loaded = seen = await asyncio.to_thread(_fingerprint, self._config.sources)
+        while True:
+            await asyncio.sleep(FILE_CHECK)
+            found = await asyncio.to_thread(_fingerprint, self._config.sources)
+            if found == seen != loaded:
+                loaded = found
+                with contextlib.suppress(ReloadRefusedError):  # it has been logged
+                    await self._reload(asked_for=False)
+                loaded = seen = found = await asyncio.to_thread(_fingerprint, self._config.sources)
+            seen = found
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _retire(client: Client, settings: ApiSettings) -> None:
+    """Close a client that nobody asks any more, once what it was asked last must have been answered."""
+    try:
+        await asyncio.sleep(settings.timeout.total_seconds() + 1)
+    finally:
+        await client.close()
+
+
+def _batch_job(key: BatchKey) -> str:
+    return f"batch:{key}"
+
+
+def _account_job(name: str) -> str:
+    return f"account:{name}"
+
+
+def _fingerprint(sources: Iterable[Path]) -> str:
+    """A hash over the contents of these files; a file that cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for path in sources:
+        content = b""
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()

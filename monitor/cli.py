@@ -1,0 +1,226 @@
+"""The command line: what can be asked for, what it answers, and with which exit code.
+
+Commands import what they need when they run, so that `--version` and short questions stay quick.
+Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from monitor import __version__
+
+_DEFAULT_URL = "http://localhost:10042"
+_HTTP_TIMEOUT = 10.0
+
+_CONFIG_FILE = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration, YAML. config.example.yaml explains every key.",
+)
+_LOG_LEVEL = click.option(
+    "--log.level",
+    "log_level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+_LOG_FORMAT = click.option(
+    "--log.format", "log_format", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True
+)
+_URL = click.option("--url", default=_DEFAULT_URL, show_default=True, help="Where the daemon answers.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="batch-monitor")
+def cli() -> None:
+    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled."""
+
+
+def main() -> None:
+    """The entry point of the command."""
+    cli(prog_name="batch-monitor")
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)
+
+
+@cli.command()
+@_CONFIG_FILE
+@click.option(
+    "--web.listen-address",
+    "listen_address",
+    metavar="[HOST]:PORT",
+    help="Overrides web.listen_address of the configuration.",
+)
+@_LOG_LEVEL
+@_LOG_FORMAT
+def run(config_file: Path | None, listen_address: str | None, log_level: str, log_format: str) -> None:
+    """Run the daemon.
+
+    \b
+    Example: batch-monitor run --config.file config.yaml
+    """
+    if config_file is None:
+        _fail(
+            "No configuration. Copy config.example.yaml, put in your batches, and run\n"
+            "  batch-monitor run --config.file config.yaml\n"
+            "or look at it first, without a key or an account:\n"
+            "  batch-monitor demo"
+        )
+    from monitor import clock, config, log
+    from monitor.app import App
+    from monitor.store import StoreError
+
+    formatter = log.set_up(log_level, log_format)
+    load = partial(config.load, config_file, os.environ, listen_address=listen_address)
+
+    async def daemon() -> None:
+        await App(load(), load=load, clock=clock.utc_now, hide=formatter.hide).run()
+
+    try:
+        asyncio.run(daemon())
+    except (config.ConfigError, StoreError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")
+
+
+@cli.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def check_config(file: Path) -> None:
+    """Check a configuration file: every mistake at once, with line, column and path in the file.
+
+    \b
+    Example: batch-monitor check-config config.yaml
+    """
+    from monitor import config
+
+    try:
+        found = config.load(file, os.environ)
+    except config.ConfigError as error:
+        _fail(str(error))
+    batches = sum(len(account.watches) for account in found.accounts)
+    click.echo(
+        f"{file}: no mistakes: {_count(len(found.accounts), 'account')}, {_count(batches, 'batch', 'batches')}, "
+        f"{_count(len(found.receivers), 'receiver')}"
+    )
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+@cli.command()
+@_URL
+def status(url: str) -> None:
+    """Show the batches of a running daemon, the worst first, and the alerts that fire.
+
+    \b
+    Example: batch-monitor status --url http://monitor.example:10042
+    """
+    from rich.console import Console
+
+    from monitor import top
+
+    console = Console()
+    data, alerts = _ask(url, "batches"), _ask(url, "alerts")["alerts"]
+    head = f"Ultravox Batch Monitor {data['version']} at {url}"
+    console.print(top.screen(data, alerts, head, width=console.width))
+
+
+def _ask(url: str, what: str) -> dict[str, Any]:
+    """The `data` of one of the daemon's answers; ends the command when there is none."""
+    if not url.startswith(("http://", "https://")):
+        _fail(f"{url} is no address of a daemon: write it as http://HOST:PORT")
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/api/v1/{what}", timeout=_HTTP_TIMEOUT) as answer:  # noqa: S310 - http or https, see above
+            data: dict[str, Any] = json.load(answer)["data"]
+    except urllib.error.HTTPError as error:
+        _fail(f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
+    except (OSError, ValueError, KeyError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        _fail(f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url")
+    return data
+
+
+@cli.command()
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="What happens, YAML (docs/simulator.md). Default: the afternoon that ships with the monitor.",
+)
+@click.option("--speed", type=click.FloatRange(0.001, 10_000), help="How many times faster than the scenario says.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=10043, show_default=True, help="0: any free one.")
+@_LOG_LEVEL
+@_LOG_FORMAT
+def simulate(
+    scenario: Path | None, speed: float | None, host: str, port: int, log_level: str, log_format: str
+) -> None:
+    """Run a pretend Ultravox: the API that the monitor reads, with campaigns made up by a scenario.
+
+    \b
+    Example: batch-monitor simulate --speed 60
+    """
+    from monitor import clock, log, simulator
+
+    log.set_up(log_level, log_format)
+
+    def ready(base_url: str) -> None:
+        click.echo(f"pretend Ultravox at {base_url}")
+        for account in story.accounts:
+            click.echo(f"  account {account.name}: X-API-Key {account.api_key}")
+
+    try:
+        story = simulator.load(scenario) if scenario else simulator.shipped()
+        asyncio.run(
+            simulator.serve(story, speed=speed, host=host, port=port, clock=clock.utc_now, on_ready=ready)
+        )
+    except simulator.ScenarioError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port")
+    except KeyboardInterrupt:
+        pass
+
+
+@cli.command()
+@click.option(
+    "--speed",
+    type=click.FloatRange(1, 1000),
+    default=120,
+    show_default=True,
+    help="How many times faster than life: at 120 an afternoon passes in two minutes.",
+)
+@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop after so many seconds.")
+@click.option("--port", type=click.IntRange(0, 65535), default=10042, show_default=True, help="0: any free one.")
+def demo(speed: float, seconds: float | None, port: int) -> None:
+    """Show it: a pretend Ultravox, the daemon watching it, and what the daemon sees, live.
+
+    No key, no account, no configuration. Ctrl-C ends it.
+
+    \b
+    Example: batch-monitor demo --speed 60
+    """
+    from monitor import demo as show
+
+    try:
+        asyncio.run(show.run(speed=speed, seconds=seconds, port=port))
+    except OSError as error:
+        _fail(f"cannot listen on port {port}: {error.strerror or error}; choose another with --port")
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,302 @@
+"""What holds of each alert, and the round through all of them for one batch or one account.
+
+Pure. The facts come in as a Status or an AccountStatus, what is to be told comes out as
+Notifications, one for each receiver, ready for the outbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from monitor import alerts, messages
+from monitor.alerts import NO_NEWS, Condition, Policy, Reason
+from monitor.evaluate import CONFIRMED
+from monitor.messages import Links
+from monitor.model import (
+    AccountStatus,
+    Alert,
+    AlertName,
+    AlertState,
+    FailureReason,
+    MessageKind,
+    Notification,
+    Phase,
+    Receiver,
+    Resolution,
+    Severity,
+    State,
+    Status,
+)
+
+UNREACHABLE_POLLS = 3
+"""Failed polls in a row before a batch counts as unreachable."""
+
+FORGET_GONE_AFTER = timedelta(hours=24)
+"""How long a batch that vanished is held up as an alert."""
+
+CRITICAL_UNREACHED = 0.05
+"""Share of a batch's calls left unmade from which its end is critical."""
+
+
+_ConditionOf = Callable[[AlertName], Condition]
+_Fire = Callable[[AlertState], AlertState]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How one subject speaks: which alerts, with which links, to whom."""
+
+    policy: Policy = field(default_factory=Policy)
+    links: Links = field(default_factory=Links)
+    receivers: tuple[Receiver, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a round through the alerts came to."""
+
+    alerts: tuple[AlertState, ...]
+    notifications: tuple[Notification, ...]
+
+
+def decide_batch(
+    status: Status,
+    account: AccountStatus,
+    voice: Voice,
+    now: datetime,
+    *,
+    news: bool,
+) -> Told:
+    """Step every alert of a batch. `status` holds the new facts and the alerts as they stood before.
+
+    `news`: whether this step comes from a good observation; without one only the alerts that are
+    about failing polls move.
+    """
+    held_back = any(state.phase is Phase.FIRING for state in account.alerts)
+
+    def condition(name: AlertName) -> Condition:
+        return _batch_condition(name, voice.policy, status, account, now, news=news)
+
+    def fire(state: AlertState) -> AlertState:
+        labels = messages.batch_labels(state.name, state.severity, status)
+        return replace(
+            state,
+            labels=labels,
+            annotations=messages.batch_annotations(state.name, status, account, voice.links, labels),
+        )
+
+    truth = None if status.progress is None else messages.truth(status)
+    names = [name for name, kind in alerts.KINDS.items() if not kind.about_account]
+    return _round(names, status.alerts, voice, condition, fire, truth, now, held_back=held_back)
+
+
+def decide_account(account: AccountStatus, voice: Voice, now: datetime) -> Told:
+    """Step every alert of an account. `account` holds the new facts and the alerts as they stood before."""
+
+    def condition(name: AlertName) -> Condition:
+        return _account_condition(name, account)
+
+    def fire(state: AlertState) -> AlertState:
+        labels = messages.account_labels(state.name, state.severity, account)
+        return replace(
+            state,
+            labels=labels,
+            annotations=messages.account_annotations(state.name, account, voice.links, labels),
+        )
+
+    truth = f"Ultravox answers for account {account.name}" if account.failing is None else None
+    names = [name for name, kind in alerts.KINDS.items() if kind.about_account]
+    return _round(names, account.alerts, voice, condition, fire, truth, now, held_back=False)
+
+
+def close(
+    standing: Iterable[AlertState], receivers: Iterable[Receiver], now: datetime
+) -> tuple[Notification, ...]:
+    """Close what fires of a subject that is no longer watched. One-shots have told what they had to tell."""
+    reason = Reason(MessageKind.RESOLVED, Resolution.NO_LONGER_WATCHED)
+    present = tuple(receivers)
+    return tuple(
+        notification
+        for state in standing
+        if state.phase is Phase.FIRING and not alerts.KINDS[state.name].one_shot
+        for notification in _notify(state, reason, None, present, now)
+    )
+
+
+def _round(
+    names: Iterable[AlertName],
+    standing: Iterable[AlertState],
+    voice: Voice,
+    condition_of: _ConditionOf,
+    fire: _Fire,
+    truth: str | None,
+    now: datetime,
+    *,
+    held_back: bool,
+) -> Told:
+    present = {state.name: state for state in standing}
+    told: list[Notification] = []
+    for name in names:
+        before = present.pop(name, None)
+        rule = voice.policy.rules.get(name)
+        if rule is None:  # switched off
+            if before is not None:
+                told.extend(close([before], voice.receivers, now))
+            continue
+        after, reason = alerts.step(
+            name,
+            before,
+            condition_of(name),
+            rule,
+            now,
+            held_back=held_back,
+            over=alerts.superseder(name, present),
+        )
+        speaking = after if after is not None else before
+        if reason is not None and speaking is not None:
+            if reason.kind is not MessageKind.RESOLVED:
+                speaking = fire(speaking) if reason.kind is MessageKind.FIRING else _refreshed(speaking, fire)
+            if reason.kind is MessageKind.FIRING:
+                speaking = replace(speaking, receivers=tuple(receiver.name for receiver in voice.receivers))
+            told.extend(_notify(speaking, reason, truth, voice.receivers, now))
+            if after is not None:
+                after = speaking
+        if after is not None:
+            present[name] = after
+    return Told(tuple(present.values()), tuple(told))
+
+
+def _refreshed(state: AlertState, fire: _Fire) -> AlertState:
+    """A reminder says today's numbers under the labels of the first message."""
+    return replace(state, annotations=fire(state).annotations)
+
+
+def _notify(
+    state: AlertState, reason: Reason, truth: str | None, receivers: tuple[Receiver, ...], now: datetime
+) -> list[Notification]:
+    alert = Alert(state.labels, state.annotations, state.since)
+    if reason.kind is MessageKind.RESOLVED:
+        resolution = reason.resolution or Resolution.RECOVERED
+        said = messages.resolved_annotations(state, resolution, reason.superseded_by, truth)
+        alert = replace(alert, annotations=said, ends_at=max(now, state.since))
+    return [
+        Notification(
+            id=_notification_id(receiver.name, alert, reason.kind, now),
+            receiver=receiver.name,
+            kind=reason.kind,
+            alert=alert,
+            created_at=now,
+            one_shot=alerts.KINDS[state.name].one_shot,
+        )
+        for receiver in receivers
+        if receiver.name in state.receivers
+        and (receiver.holds_state or not reason.silent)
+        and not (receiver.holds_state and reason.kind is MessageKind.REMINDER)
+    ]
+
+
+def _notification_id(receiver: str, alert: Alert, kind: MessageKind, now: datetime) -> str:
+    text = f"{receiver}\n{alert.fingerprint}\n{kind}\n{now.isoformat()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _batch_condition(
+    name: AlertName, policy: Policy, status: Status, account: AccountStatus, now: datetime, *, news: bool
+) -> Condition:
+    match name:
+        case AlertName.BATCH_UNREACHABLE:
+            return _unreachable(status, account)
+        case AlertName.BATCH_GONE:
+            return _gone(status, now, news=news)
+        case _ if not news or status.progress is None:
+            return NO_NEWS
+        case AlertName.BATCH_ENDED | AlertName.BATCH_ENDED_INCOMPLETE:
+            return _ended(name, policy, status, account)
+        case AlertName.BATCH_PAUSED_TOO_LONG:
+            return _paused(status)
+        case AlertName.BATCH_STALLED:
+            return _in_state(State.STALLED, status)
+        case _:
+            return _in_state(State.OVERDUE, status)
+
+
+def _in_state(wanted: State, status: Status) -> Condition:
+    state = status.assessment.state
+    return Condition(holds=True) if state is wanted else Condition(holds=False, resolution=_WHY_OVER[state])
+
+
+_WHY_OVER: dict[State, Resolution] = {
+    State.UNKNOWN: Resolution.RECOVERED,
+    State.INCOMPLETE: Resolution.ENDED,
+    State.ENDED: Resolution.ENDED,
+    State.GONE: Resolution.RECOVERED,
+    State.OVERDUE: Resolution.WINDOW_CLOSED,
+    State.PAUSED: Resolution.PAUSED,
+    State.WAITING: Resolution.RECOVERED,
+    State.STALLED: Resolution.RECOVERED,
+    State.RUNNING: Resolution.RECOVERED,
+}
+"""Why an alert about a state is over, by the state that came after it."""
+
+
+def _paused(status: Status) -> Condition:
+    progress, state = status.progress, status.assessment.state
+    if progress is None or state is not State.PAUSED or progress.paused_since is None:
+        return Condition(holds=False, resolution=_WHY_OVER[state])
+    start = progress.last.window_start
+    if progress.last.remaining == 0 or (start is not None and progress.last.at < start):
+        return Condition(holds=False)
+    since = progress.paused_since if start is None else max(progress.paused_since, start)
+    return Condition(holds=True, since=since)
+
+
+def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStatus) -> Condition:
+    """An end is told once it was seen twice, and only if it came after we began to watch."""
+    progress = status.progress
+    if progress is None or progress.last.ended_at is None or progress.last.ended_at <= account.watched_since:
+        return Condition(holds=False)
+    seen = progress.last
+    unmade = seen.remaining
+    incomplete = unmade > max(policy.unmade_over_count, policy.unmade_over_ratio * seen.total)
+    if incomplete is not (name is AlertName.BATCH_ENDED_INCOMPLETE):
+        return Condition(holds=False)
+    critical = incomplete and unmade >= CRITICAL_UNREACHED * seen.total
+    return Condition(
+        holds=True,
+        ripe=progress.end_seen >= CONFIRMED,
+        occurrence=seen.ended_at,
+        severity=Severity.CRITICAL if critical else None,
+    )
+
+
+def _unreachable(status: Status, account: AccountStatus) -> Condition:
+    failing = status.failing
+    ended = status.progress is not None and status.progress.last.ended_at is not None
+    if failing is None or ended:  # an ended batch that vanishes is no trouble
+        return Condition(holds=False)
+    answered = account.last_success_at is not None and account.last_success_at > failing.since
+    if failing.count < UNREACHABLE_POLLS or not answered:
+        return NO_NEWS
+    return Condition(holds=True, since=failing.since)
+
+
+def _gone(status: Status, now: datetime, *, news: bool) -> Condition:
+    if status.assessment.state is State.GONE and status.failing is not None:
+        if now - status.failing.since >= FORGET_GONE_AFTER:
+            return Condition(holds=False, resolution=Resolution.NO_LONGER_WATCHED)
+        return Condition(holds=True)
+    return Condition(holds=False) if news else NO_NEWS
+
+
+def _account_condition(name: AlertName, account: AccountStatus) -> Condition:
+    failing = account.failing
+    if failing is None:
+        return Condition(holds=False)
+    rejected = failing.reason in {FailureReason.UNAUTHORIZED, FailureReason.FORBIDDEN}
+    if rejected is (name is AlertName.ACCOUNT_KEY_REJECTED):
+        return Condition(holds=True, since=failing.since)
+    # The key cannot be judged while nothing answers, and a rejected key says that the API does answer.
+    return NO_NEWS if name is AlertName.ACCOUNT_KEY_REJECTED else Condition(holds=False)

@@ -1,0 +1,136 @@
+"""The demonstration: the simulator, a daemon with a configuration made for it, and a live view of both.
+
+It uses the daemon as everyone else does: a configuration file, the HTTP API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from monitor import clock, config, log, simulator, top
+from monitor.alerts import KINDS, default_rule
+from monitor.app import App
+from monitor.evaluate import Rules
+
+POLL = timedelta(seconds=1)
+REFRESH = 0.5
+"""Seconds between two pictures."""
+
+
+def configuration(scenario: simulator.Scenario, base_url: str, *, speed: float, port: int, folder: Path) -> str:
+    """A configuration, as YAML, that watches every batch of the scenario; all durations `speed` times shorter."""
+
+    def fast(duration: timedelta) -> str:
+        return f"{max(1000, round(duration / speed / timedelta(milliseconds=1)))}ms" if duration else "0s"
+
+    rules = Rules()
+    alerts: dict[str, dict[str, Any]] = {
+        kind.key: {"for": fast(default_rule(name).hold)} for name, kind in KINDS.items()
+    }
+    alerts["stalled"] |= {"after": fast(rules.stall_after), "after_at_cap": fast(rules.stall_after_at_cap)}
+    accounts = [
+        {
+            "name": account.name,
+            "api_key": "${" + _variable(account.name) + "}",
+            "base_url": base_url,
+            "max_requests_per_second": 50,
+            "batches": [
+                {"agent_id": str(agent.agent_id), "batch_id": str(batch.batch_id), "name": batch.name}
+                for agent in account.agents
+                for batch in agent.batches
+            ],
+            "agents": [{"agent_id": str(agent.agent_id), "name": agent.name} for agent in account.agents],
+        }
+        for account in scenario.accounts
+    ]
+    document = {
+        "accounts": accounts,
+        "poll": {"interval": "1s", "timeout": "2s", "account_interval": "1s"},
+        "alerts": alerts,
+        "storage": {"path": str(folder / "monitor.db")},
+        "web": {"listen_address": f"127.0.0.1:{port}"},
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _variable(account: str) -> str:
+    return "DEMO_KEY_" + "".join(char if char.isalnum() else "_" for char in account).upper()
+
+
+async def run(*, speed: float, seconds: float | None, port: int) -> None:
+    """Run it until cancelled, or for so many seconds. OSError when the port is taken."""
+    console = Console()
+    live = console.is_terminal
+    log.set_up("critical" if live else "info", "logfmt")
+    scenario = simulator.shipped()
+    pretend = simulator.Simulator(scenario, speed=speed, clock=clock.utc_now)
+    base_url = await pretend.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="batch-monitor-demo-") as name:
+            folder = Path(name)
+            path = folder / "config.yaml"
+            path.write_text(configuration(scenario, base_url, speed=speed, port=port, folder=folder))
+            keys = {_variable(account.name): account.api_key for account in scenario.accounts}
+
+            def load() -> config.Config:
+                return config.load(path, os.environ | keys)
+
+            app = App(load(), load=load, clock=clock.utc_now)
+            await _show(app, console, base_url, speed=speed, seconds=seconds, live=live)
+    finally:
+        await pretend.stop()
+
+
+async def _show(
+    app: App, console: Console, base_url: str, *, speed: float, seconds: float | None, live: bool
+) -> None:
+    daemon = asyncio.create_task(app.run())
+    try:
+        while not app.serving and not daemon.done():
+            await asyncio.sleep(0.01)
+        if daemon.done():
+            await daemon
+        head = Text.assemble(
+            ("Ultravox Batch Monitor, demonstration", "bold"),
+            f": an afternoon at {speed:g} times its speed, all of it made up.\n",
+            ("page     ", "dim"), f"{app.address}/\n",
+            ("metrics  ", "dim"), f"{app.address}/metrics\n",
+            ("api      ", "dim"), f"{app.address}/api/v1/batches\n",
+            ("ultravox ", "dim"), f"{base_url} (pretended)\n",
+            ("Ctrl-C ends it.", "dim"),
+        )  # fmt: skip
+        if not live:
+            console.print(head)
+        async with asyncio.timeout(seconds):
+            with Live(head, console=console, screen=False, auto_refresh=False) if live else contextlib.nullcontext() as view:
+                while not daemon.done():
+                    await asyncio.sleep(REFRESH)
+                    if view is not None:
+                        view.update(await _picture(app, head, console.width), refresh=True)
+    except TimeoutError:
+        console.print(await _picture(app, head, console.width))
+    finally:
+        app.stop()
+        await daemon
+
+
+async def _picture(app: App, head: Text, width: int) -> RenderableType:
+    async with aiohttp.ClientSession(base_url=app.address) as session:
+        async with session.get("/api/v1/batches") as answer:
+            data = (await answer.json())["data"]
+        async with session.get("/api/v1/alerts") as answer:
+            alerts = (await answer.json())["data"]["alerts"]
+    return top.screen(data, alerts, head, width=width)

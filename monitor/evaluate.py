@@ -1,0 +1,339 @@
+"""What we believe of a batch: its progress, its stall clock, its pace, its state.
+
+Pure: values in, values out. Nothing here speaks to anyone (alerts.py decides that) or reads a clock:
+the instant is `Observation.at`, told by the API's own clock.
+
+The stall clock is *expected* time without progress. Calls are expected while the batch is in its
+window, not paused, has calls remaining and its throttle is not spent. The clock starts at first
+sight, at progress (a new maximum of `completedCount`), and whenever expectation begins. It stands
+on good observations alone: a failed poll neither starts nor advances it. After a gap in which we
+saw nothing it takes some fresh silence before we say stalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from monitor import words
+from monitor.model import Assessment, Failing, FailureReason, Observation, Progress, Sample, State
+
+FRESH_SILENCE = timedelta(minutes=5)
+"""Silence that must be watched after a gap; the stall limit itself where that is shorter."""
+
+GAP_INTERVALS = 3
+"""An observation later than this many poll intervals after the one before ends a gap."""
+
+SAMPLES_PER_WINDOW = 15
+"""Points kept of the pace curve: enough for a mean, few enough to store with every commit."""
+
+GONE_AFTER = 3
+"""404 answers in a row before a batch is believed to be gone."""
+
+CONFIRMED = 2
+"""Observations of the same endedAt before an end is believed: the API may still correct itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one batch is judged."""
+
+    interval: timedelta = timedelta(seconds=30)  # between two polls: what makes a gap a gap
+    stall_after: timedelta = timedelta(minutes=15)  # also the span of "recent" for the pace
+    stall_after_at_cap: timedelta = timedelta(
+        hours=1
+    )  # while the account's concurrent calls are at their cap
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is true around the batch and explains silence."""
+
+    throttle_spent: bool = False
+    at_cap: bool = False
+
+
+NO_CIRCUMSTANCES = Circumstances()
+
+
+def calls_expected(seen: Observation, around: Circumstances = NO_CIRCUMSTANCES) -> bool:
+    """Whether Ultravox should be making calls of this batch at the moment of the observation."""
+    return (
+        seen.ended_at is None
+        and seen.remaining > 0
+        and not seen.paused
+        and (seen.window_start is None or seen.at >= seen.window_start)
+        and (seen.window_end is None or seen.at < seen.window_end)
+        and not around.throttle_spent
+    )
+
+
+def observe(
+    before: Progress | None, seen: Observation, rules: Rules, around: Circumstances = NO_CIRCUMSTANCES
+) -> Progress:
+    """What we know after one more good observation."""
+    expected = calls_expected(seen, around)
+    if before is None:
+        return Progress(
+            first_seen_at=seen.at,
+            last=seen,
+            best_completed=seen.completed,
+            clock_started_at=seen.at if expected else None,
+            paused_since=seen.at if seen.paused else None,
+            end_seen=1 if seen.ended_at is not None else 0,
+            samples=(Sample(0.0, seen.completed),),
+        )
+
+    elapsed = seen.at - before.last.at
+    if elapsed < timedelta(0):  # the API's clock was set back: no time has passed, none is lost
+        before = _moved(before, elapsed)
+        elapsed = timedelta(0)
+    progressed = seen.completed > before.best_completed
+    was_expected = before.clock_started_at is not None
+
+    if not expected:
+        started, fresh = None, None
+    elif progressed:
+        started, fresh = seen.at, None
+    elif not was_expected:
+        started, fresh = _expectation_began(before.last, seen), None
+    else:
+        started, fresh = before.clock_started_at, before.fresh_since
+        if elapsed > GAP_INTERVALS * rules.interval:
+            fresh = seen.at
+
+    expected_seconds = before.expected_seconds + _expected_between(before, seen, started).total_seconds()
+    best = max(before.best_completed, seen.completed)
+    return Progress(
+        first_seen_at=before.first_seen_at,
+        last=seen,
+        best_completed=best,
+        last_progress_at=seen.at if progressed else before.last_progress_at,
+        clock_started_at=started,
+        fresh_since=fresh,
+        paused_since=(before.paused_since or seen.at) if seen.paused else None,
+        end_seen=_end_seen(before, seen),
+        expected_seconds=expected_seconds,
+        samples=_sampled(before.samples, Sample(expected_seconds, best), rules.stall_after),
+    )
+
+
+def _moved(before: Progress, by: timedelta) -> Progress:
+    def move(at: datetime | None) -> datetime | None:
+        return None if at is None else at + by
+
+    return replace(
+        before,
+        clock_started_at=move(before.clock_started_at),
+        fresh_since=move(before.fresh_since),
+        paused_since=move(before.paused_since),
+    )
+
+
+def _expectation_began(last: Observation, seen: Observation) -> datetime:
+    """A window opens at a known instant; a pause lifted or calls added are known when they are seen."""
+    start = seen.window_start
+    if start is not None and not last.paused and last.ended_at is None and last.at < start <= seen.at:
+        return start
+    return seen.at
+
+
+def _expected_between(before: Progress, seen: Observation, started: datetime | None) -> timedelta:
+    """Expected time that the latest observation adds. Off by one interval at most where it cannot be known."""
+    if before.clock_started_at is not None:
+        until = seen.at if seen.window_end is None else min(seen.at, seen.window_end)
+        return max(timedelta(0), until - before.last.at)
+    return timedelta(0) if started is None else seen.at - started
+
+
+def _end_seen(before: Progress, seen: Observation) -> int:
+    if seen.ended_at is None:
+        return 0
+    return min(before.end_seen + 1, CONFIRMED) if seen.ended_at == before.last.ended_at else 1
+
+
+def _sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> tuple[Sample, ...]:
+    """The curve with the latest point: thinned to SAMPLES_PER_WINDOW, cut to one point beyond the window."""
+    step = window.total_seconds() / SAMPLES_PER_WINDOW
+    if not samples or latest.expected_seconds - samples[-1].expected_seconds >= step:
+        samples = (*samples, latest)
+    cutoff = latest.expected_seconds - window.total_seconds()
+    first = 0
+    while first + 1 < len(samples) and samples[first + 1].expected_seconds <= cutoff:
+        first += 1
+    return samples[first:]
+
+
+def failed(before: Failing | None, reason: FailureReason, message: str, now: datetime) -> Failing:
+    """The run of failed polls or probes with one more. `message` must be safe to show."""
+    not_found = reason is FailureReason.NOT_FOUND
+    if before is None:
+        return Failing(now, 1, int(not_found), reason, message)
+    streak = before.not_found + 1 if not_found else 0
+    return Failing(min(before.since, now), before.count + 1, streak, reason, message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the table of states is asked about."""
+
+    progress: Progress | None
+    not_found: int
+    idle: timedelta | None
+    limit: timedelta
+
+    @property
+    def seen(self) -> Observation:
+        if self.progress is None:
+            raise LookupError("the first row of the table takes batches that were never observed")
+        return self.progress.last
+
+    @property
+    def ended(self) -> bool:
+        return self.seen.ended_at is not None
+
+
+STATES: tuple[tuple[State, str, Callable[[_Facts], bool]], ...] = (
+    (State.UNKNOWN, "never observed", lambda f: f.progress is None),
+    (
+        State.INCOMPLETE,
+        "endedAt set and completed < total, on two observations: people were not called",
+        lambda f: (
+            f.ended and f.seen.remaining > 0 and f.progress is not None and f.progress.end_seen >= CONFIRMED
+        ),
+    ),
+    (State.ENDED, "endedAt set", lambda f: f.ended),
+    (State.GONE, "404 on three polls in a row, not ended before", lambda f: f.not_found >= GONE_AFTER),
+    (
+        State.OVERDUE,
+        "observed after windowEnd, calls remain, endedAt not set",
+        lambda f: f.seen.window_end is not None and f.seen.at >= f.seen.window_end and f.seen.remaining > 0,
+    ),
+    (State.PAUSED, "paused", lambda f: f.seen.paused),
+    (
+        State.WAITING,
+        "before windowStart, and no call made yet",
+        lambda f: (
+            f.seen.window_start is not None and f.seen.at < f.seen.window_start and f.seen.completed == 0
+        ),
+    ),
+    (
+        State.STALLED,
+        "calls remain and the stall clock has reached its limit",
+        lambda f: f.idle is not None and f.idle >= f.limit,
+    ),
+    (State.RUNNING, "otherwise", lambda _: True),
+)
+"""The states in the order in which they are asked for: the first that matches is the state."""
+
+
+def assess(
+    progress: Progress | None,
+    failing: Failing | None,
+    rules: Rules,
+    around: Circumstances = NO_CIRCUMSTANCES,
+) -> Assessment:
+    """State and numbers of a batch, as of its last good observation."""
+    idle = None
+    if progress is not None and progress.clock_started_at is not None:
+        idle = progress.last.at - progress.clock_started_at
+    limit = _stall_limit(progress, rules, around)
+    facts = _Facts(progress, failing.not_found if failing else 0, idle, limit)
+    state = next(state for state, _, holds in STATES if holds(facts))
+    if progress is None:
+        return Assessment(
+            State.UNKNOWN, "never observed" if failing is None else f"never observed: {failing.message}"
+        )
+
+    seen = progress.last
+    pace = _pace(progress, rules.stall_after)
+    end, missed = _forecast(progress, pace)
+    return Assessment(
+        state=state,
+        why=_why(state, facts, around),
+        completion_ratio=min(1.0, max(0, seen.completed) / seen.total) if seen.total > 0 else None,
+        idle_seconds=None if idle is None else idle.total_seconds(),
+        stall_after_seconds=None if idle is None else limit.total_seconds(),
+        calls_per_second=pace,
+        estimated_end=end,
+        projected_missed=missed,
+    )
+
+
+def _stall_limit(progress: Progress | None, rules: Rules, around: Circumstances) -> timedelta:
+    after = rules.stall_after_at_cap if around.at_cap else rules.stall_after
+    if progress is None or progress.fresh_since is None or progress.clock_started_at is None:
+        return after
+    # The gap counts as silence, but some silence must have been watched since.
+    return max(after, progress.fresh_since - progress.clock_started_at + min(after, FRESH_SILENCE))
+
+
+def _pace(progress: Progress, window: timedelta) -> float | None:
+    """Mean pace over the recent expected time, calls per second. None until some such time was watched."""
+    if progress.last.ended_at is not None or not progress.samples:
+        return None
+    oldest = progress.samples[0]
+    span = progress.expected_seconds - oldest.expected_seconds
+    if span <= 0:
+        return None
+    made = progress.best_completed - oldest.completed
+    if span > window.total_seconds() and len(progress.samples) > 1:
+        # The oldest point lies before the window: take what fell into the window, in proportion.
+        second = progress.samples[1]
+        outside = span - window.total_seconds()
+        stretch = second.expected_seconds - oldest.expected_seconds
+        if stretch > 0:
+            made_outside = (second.completed - oldest.completed) * min(1.0, outside / stretch)
+            return max(0.0, (made - made_outside) / (span - min(outside, stretch)))
+    return made / span
+
+
+def _forecast(progress: Progress, pace: float | None) -> tuple[datetime | None, int | None]:
+    """When the last call would be made, and how many would be left at windowEnd, if the pace holds."""
+    seen = progress.last
+    if seen.ended_at is not None:
+        return None, None
+    if seen.window_end is not None and seen.at >= seen.window_end:
+        return None, seen.remaining
+    if pace is None or progress.clock_started_at is None:
+        return None, None
+    missed = None
+    if seen.window_end is not None:
+        left = (seen.window_end - seen.at).total_seconds()
+        missed = max(0, round(seen.remaining - pace * left))
+    if pace == 0:
+        return None, missed
+    try:
+        return seen.at + timedelta(seconds=seen.remaining / pace), missed
+    except OverflowError:  # a pace so small that the calendar ends first
+        return None, missed
+
+
+def _why(state: State, facts: _Facts, around: Circumstances) -> str:
+    """One clause that gives the state its numbers."""
+    seen = facts.seen
+    progress = words.done(seen.completed, seen.total)
+    idle = words.duration(facts.idle or 0)
+    match state:
+        case State.INCOMPLETE:
+            return f"ended with {words.calls(seen.remaining)} not made: {progress}"
+        case State.ENDED:
+            return f"ended: {progress}"
+        case State.GONE:
+            return "the API answers 404 for it"
+        case State.OVERDUE:
+            return f"its window is over and {words.calls(seen.remaining)} remain: {progress}"
+        case State.PAUSED:
+            return f"paused: {progress}"
+        case State.WAITING:
+            return f"its window opens at {words.instant(seen.window_start or seen.at)}"
+        case State.STALLED:
+            cap = ", with the account at its cap" if around.at_cap else ""
+            return f"no call for {idle}{cap}: {progress}"
+        case _:
+            if around.throttle_spent:
+                return f"its throttle is spent: {progress}"
+            if seen.remaining == 0:
+                return f"all calls are made, not ended yet: {progress}"
+            return progress

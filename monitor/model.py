@@ -1,0 +1,305 @@
+"""The nouns. Everything the other modules hand to each other is a frozen value defined here.
+
+Nothing in this file reads a clock, a file or a socket, and nothing here decides anything.
+All instants are aware UTC datetimes; all durations that are stored are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a batch is doing: exactly one at a time, the first that matches (the table is in evaluate.py)."""
+
+    UNKNOWN = "unknown"
+    INCOMPLETE = "incomplete"
+    ENDED = "ended"
+    GONE = "gone"
+    OVERDUE = "overdue"
+    PAUSED = "paused"
+    WAITING = "waiting"
+    STALLED = "stalled"
+    RUNNING = "running"
+
+
+class FailureReason(StrEnum):
+    """Why a request to Ultravox failed. A closed set: label values of metrics, present at 0 from the start."""
+
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    BAD_RESPONSE = "bad_response"
+    CLIENT_ERROR = "client_error"
+
+
+class AlertName(StrEnum):
+    """The label `alertname`. Receivers match on these: never rename one."""
+
+    BATCH_STALLED = "BatchStalled"
+    BATCH_ENDED = "BatchEnded"
+    BATCH_ENDED_INCOMPLETE = "BatchEndedIncomplete"
+    BATCH_OVERDUE = "BatchOverdue"
+    BATCH_PAUSED_TOO_LONG = "BatchPausedTooLong"
+    BATCH_UNREACHABLE = "BatchUnreachable"
+    BATCH_GONE = "BatchGone"
+    ACCOUNT_UNREACHABLE = "AccountUnreachable"
+    ACCOUNT_KEY_REJECTED = "AccountKeyRejected"
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Phase(StrEnum):
+    """Where an alert stands; an alert that is not there at all is inactive."""
+
+    PENDING = "pending"
+    FIRING = "firing"
+    TOLD = "told"  # a one-shot whose hour is over: kept so that the same end is never told twice
+
+
+class MessageKind(StrEnum):
+    """Why a message is sent."""
+
+    FIRING = "firing"
+    REMINDER = "reminder"
+    RESOLVED = "resolved"
+
+
+class Resolution(StrEnum):
+    """Why an alert stopped firing: the first word of its last message."""
+
+    RECOVERED = "recovered"
+    PAUSED = "paused"
+    ENDED = "ended"
+    WINDOW_CLOSED = "window closed"
+    SUPERSEDED = "superseded"
+    NO_LONGER_WATCHED = "no longer watched"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BatchKey:
+    """What a batch is stored under. The account's name may change in the config; these cannot."""
+
+    agent_id: str
+    batch_id: str
+
+    def __str__(self) -> str:
+        return f"{self.agent_id}/{self.batch_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One good answer of the get endpoint, reduced to what we use. `webhookSecret` has no field on purpose."""
+
+    at: datetime  # the API's clock
+    created: datetime
+    total: int
+    completed: int  # calls created or failed; says nothing about success
+    ended_at: datetime | None = None
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    paused: bool = False
+    throttle: str | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Calls still to be made. Never negative, whatever the API counts."""
+        return max(0, self.total - self.completed)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A point of the pace curve: calls completed after so many seconds in which calls were expected."""
+
+    expected_seconds: float
+    completed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """All that good observations of one batch have taught us. It survives a restart."""
+
+    first_seen_at: datetime
+    last: Observation
+    best_completed: int  # highest count seen: only a new maximum is progress
+    last_progress_at: datetime | None = None
+    clock_started_at: datetime | None = None  # the stall clock; None while no call is expected
+    fresh_since: datetime | None = None  # first observation after a gap in which nothing was seen
+    paused_since: datetime | None = None  # first of the consecutive observations that said paused
+    end_seen: int = 0  # consecutive observations with this very endedAt
+    expected_seconds: float = 0.0  # time in which calls were expected, over the batch's life with us
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An unbroken run of failed polls or probes. It survives a restart."""
+
+    since: datetime  # our clock
+    count: int
+    not_found: int  # of these, the latest in a row that were 404
+    reason: FailureReason
+    message: str  # safe to show: no secret, no payload
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What we believe of a batch, and why. Seconds and calls; None is "there is no such number now"."""
+
+    state: State
+    why: str
+    completion_ratio: float | None = None
+    idle_seconds: float | None = None
+    stall_after_seconds: float | None = None  # the effective limit: stalled is idle >= this
+    calls_per_second: float | None = None
+    estimated_end: datetime | None = None
+    projected_missed: int | None = None
+
+
+Labels = tuple[tuple[str, str], ...]
+"""Label pairs, sorted by name: hashable, and equal when they mean the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """One alert of one subject between two steps. It survives a restart."""
+
+    name: AlertName
+    phase: Phase
+    since: datetime  # pending: when the condition began; firing: when it fired (`startsAt`)
+    severity: Severity
+    clear_since: datetime | None = None  # firing, but the condition has not held since
+    notified_at: datetime | None = None  # when the latest message was queued, for reminders
+    occurrence: datetime | None = None  # one-shots: the endedAt they tell of
+    labels: Labels = ()  # frozen when it fired: a rename must not close and reopen it
+    annotations: Labels = ()
+    receivers: tuple[str, ...] = ()  # who was told of the firing: exactly these hear of the end
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert as receivers see it."""
+
+    labels: Labels
+    annotations: Labels
+    starts_at: datetime
+    ends_at: datetime | None = None  # None: it fires
+
+    @property
+    def fingerprint(self) -> str:
+        """Stable name of this episode of this alert: the same for its firing, its reminders and its end."""
+        pairs = ",".join(f"{name}={value!r}" for name, value in self.labels)
+        return f"{pairs}@{self.starts_at.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One thing to tell one receiver: a row of the outbox, and later of the record of what was told."""
+
+    id: str  # the Idempotency-Key: the same on every try
+    receiver: str
+    kind: MessageKind
+    alert: Alert
+    created_at: datetime
+    one_shot: bool = False
+    attempts: int = 0
+    next_attempt_at: datetime | None = None  # None: at once
+    delivered_at: datetime | None = None
+    dropped_at: datetime | None = None
+    last_error: str | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.delivered_at is not None or self.dropped_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """One place alerts go to, as far as the one who decides needs to know it."""
+
+    name: str
+    holds_state: bool = False  # Alertmanager: it is told what holds, again and again, and reminds by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A batch we watch: what the configuration says of it, before anything was observed."""
+
+    account: str
+    key: BatchKey
+    name: str | None = None  # None: built from the agent's name, the start and the id
+    agent_name: str | None = None
+    labels: Labels = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything known of one batch at one moment. Replaced whole, never changed: readers need no lock."""
+
+    target: Target
+    batch: str  # the name people read; label `batch`
+    agent: str  # the agent's name, or the start of its id
+    assessment: Assessment
+    progress: Progress | None = None
+    failing: Failing | None = None
+    last_success_at: datetime | None = None
+    last_poll_at: datetime | None = None
+    next_poll_at: datetime | None = None
+    alerts: tuple[AlertState, ...] = ()
+
+    @property
+    def key(self) -> BatchKey:
+        return self.target.key
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """Everything known of one account from its probe (`accounts/me`)."""
+
+    name: str
+    watched_since: datetime  # ends before this moment are history and are not told
+    last_success_at: datetime | None = None
+    last_probe_at: datetime | None = None
+    failing: Failing | None = None
+    active_calls: int | None = None
+    allowed_concurrent_calls: int | None = None  # None: no hard cap, or not known yet
+    clock_skew: timedelta | None = None  # API's clock minus ours
+    alerts: tuple[AlertState, ...] = ()
+
+    @property
+    def up(self) -> bool | None:
+        """Whether the latest probe succeeded; None before the first."""
+        return None if self.last_probe_at is None else self.failing is None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """One receiver's queue."""
+
+    receiver: str
+    pending: int = 0
+    oldest_pending_at: datetime | None = None
+    failing_since: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What every view (metrics, API, page, terminal) is drawn from."""
+
+    at: datetime
+    batches: tuple[Status, ...] = ()
+    accounts: tuple[AccountStatus, ...] = ()
+    queues: tuple[QueueStatus, ...] = ()
+    store_writable: bool = True
+    notifications: tuple[Notification, ...] = field(default=())  # the latest, newest first

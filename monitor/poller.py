@@ -1,0 +1,351 @@
+"""One poll: ask, judge, decide, commit, and hand over what is to be sent.
+
+Here the pure core meets the world. The latest Status of every batch is kept here and replaced
+whole. What is read, decided and published is done without an await between, so that two things
+that happen to one batch (a poll, a reload) never work on each other's past. Messages leave only
+after the commit that holds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from monitor import conditions, evaluate, words
+from monitor.alerts import Policy
+from monitor.clock import Clock
+from monitor.conditions import Voice
+from monitor.messages import Links
+from monitor.metrics import Instruments
+from monitor.model import AccountStatus, BatchKey, Notification, Observation, Receiver, State, Status
+from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store
+from monitor.targets import Watch
+from monitor.ultravox import AccountAnswer, Client, UltravoxError
+
+logger = logging.getLogger(__name__)
+
+NAME_RETRY = timedelta(minutes=10)
+"""How long the name of an agent is not asked for again after it could not be had."""
+
+SKEW_WARNING = timedelta(seconds=30)
+"""A difference between the API's clock and ours that is worth a line in the log."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What is running for one account."""
+
+    client: Client
+    policy: Policy
+    status: AccountStatus
+    skewed: bool = False
+
+
+@dataclass(slots=True)
+class _AgentName:
+    name: str | None
+    ask_again_at: datetime
+
+
+@dataclass(slots=True)
+class Poller:
+    """The watched batches and accounts, and what is known of each.
+
+    `deliver` is given notifications once they are committed; `next_run` tells when a batch is due.
+    """
+
+    store: Store
+    instruments: Instruments
+    clock: Clock
+    deliver: Callable[[tuple[Notification, ...]], None]
+    next_run: Callable[[BatchKey], datetime | None]
+    links: Links = field(default_factory=Links)
+    receivers: tuple[Receiver, ...] = ()
+    accounts: dict[str, Account] = field(default_factory=dict)
+    watches: dict[BatchKey, Watch] = field(default_factory=dict)
+    statuses: dict[BatchKey, Status] = field(default_factory=dict)
+    _agent_names: dict[str, _AgentName] = field(default_factory=dict)
+    _remembered: dict[BatchKey, BatchRecord] = field(default_factory=dict)
+    _remembered_accounts: dict[str, AccountRecord] = field(default_factory=dict)
+    _ends_since: datetime | None = None
+
+    def restore(self, contents: Contents) -> None:
+        """Take up what the store remembers; it comes alive when its batch or account is watched."""
+        self._remembered = {record.key: record for record in contents.batches}
+        self._remembered_accounts = {record.name: record for record in contents.accounts}
+        self._ends_since = contents.ends_since
+
+    # Watching
+
+    async def watch_account(self, name: str, client: Client, policy: Policy) -> None:
+        """Watch an account from now on, or go on with new settings."""
+        present = self.accounts.get(name)
+        if present is not None:
+            self.accounts[name] = replace(present, client=client, policy=policy)
+            return
+        record = self._remembered_accounts.pop(name, None)
+        if record is None:
+            # A state file that was lost has lost which ends were told: the last day's are told again.
+            status = AccountStatus(name, watched_since=self._ends_since or self.clock())
+        else:
+            status = AccountStatus(
+                name,
+                record.watched_since,
+                last_success_at=record.last_success_at,
+                failing=record.failing,
+                alerts=record.alerts,
+            )
+        self.accounts[name] = Account(client, policy, status)
+        self.instruments.add_account(name)
+        await self.store.commit(Change(accounts=(_account_record(status),)))
+
+    async def unwatch_account(self, name: str) -> None:
+        """Forget an account whose batches are no longer watched."""
+        account = self.accounts.pop(name)
+        told = conditions.close(account.status.alerts, self.receivers, self.clock())
+        status = replace(account.status, alerts=())
+        self._remembered_accounts[name] = _account_record(status)
+        self.instruments.remove_account(name)
+        await self._commit(Change(accounts=(_account_record(status),), notifications=told))
+
+    def watch(self, watch: Watch) -> None:
+        """Watch a batch from now on, or go on with new settings."""
+        key = watch.key
+        self.watches[key] = watch
+        present = self.statuses.get(key)
+        if present is not None:
+            self.statuses[key] = self._named(replace(present, target=watch.target))
+            return
+        record = self._remembered.pop(key, None)
+        progress = record.progress if record else None
+        failing = record.failing if record else None
+        self.statuses[key] = self._named(
+            Status(
+                target=watch.target,
+                batch=watch.target.name or key.batch_id[:8],
+                agent=watch.target.agent_name or key.agent_id[:8],
+                assessment=evaluate.assess(progress, failing, watch.rules),
+                progress=progress,
+                failing=failing,
+                last_success_at=record.last_success_at if record else None,
+                alerts=record.alerts if record else (),
+            )
+        )
+
+    async def unwatch(self, keys: Iterable[BatchKey]) -> None:
+        """Watch these no longer: close their alerts, drop their series, keep their history a while."""
+        now = self.clock()
+        records, told = [], []
+        for key in keys:
+            self.watches.pop(key)
+            status = self.statuses.pop(key)
+            told += conditions.close(status.alerts, self.receivers, now)
+            kept = tuple(alert for alert in status.alerts if alert.occurrence is not None)  # ends stay told
+            record = replace(_batch_record(replace(status, alerts=kept)), dropped_at=now)
+            self._remembered[key] = record
+            records.append(record)
+        await self._commit(Change(batches=tuple(records), notifications=tuple(told)))
+
+    async def close_unwatched(self) -> None:
+        """Close what fires of batches and accounts that left the configuration while we were not running."""
+        now = self.clock()
+        records, told = [], []
+        for record in self._remembered.values():
+            if record.dropped_at is None:
+                told += conditions.close(record.alerts, self.receivers, now)
+                kept = tuple(alert for alert in record.alerts if alert.occurrence is not None)
+                records.append(replace(record, alerts=kept, dropped_at=now))
+        self._remembered |= {record.key: record for record in records}
+        accounts = []
+        for account in self._remembered_accounts.values():
+            if account.alerts:
+                told += conditions.close(account.alerts, self.receivers, now)
+                accounts.append(replace(account, alerts=()))
+        self._remembered_accounts |= {account.name: account for account in accounts}
+        if records or accounts:
+            await self._commit(Change(tuple(records), tuple(accounts), tuple(told)))
+
+    # Polling
+
+    async def poll_batch(self, key: BatchKey) -> bool:
+        """Poll one batch. False: it is not to be polled again, an ended batch that has vanished."""
+        watch = self.watches.get(key)
+        account = self.accounts.get(watch.target.account) if watch else None
+        if watch is None or account is None:
+            return False
+        name = watch.target.account
+        self.instruments.polls.labels(name).inc()
+        with self.instruments.poll_duration.labels(name).time():
+            seen: Observation | UltravoxError
+            try:
+                seen = await account.client.get_batch(key)
+            except UltravoxError as error:
+                self.instruments.poll_failures.labels(name, error.reason.value).inc()
+                seen = error
+            else:
+                await self._learn_agent_name(watch, account)
+            # While we waited, a reload may have changed or dropped it.
+            watch = self.watches.get(key)
+            account = self.accounts.get(watch.target.account) if watch else None
+            if watch is None or account is None:
+                return False
+            return await self._judge(watch, account, seen)
+
+    async def _judge(self, watch: Watch, account: Account, seen: Observation | UltravoxError) -> bool:
+        now = self.clock()
+        key, before = watch.key, self.statuses[watch.key]
+        after = replace(before, last_poll_at=now, next_poll_at=self.next_run(key))
+        if isinstance(seen, Observation):
+            progress = evaluate.observe(before.progress, seen, watch.rules)
+            after = replace(after, progress=progress, failing=None, last_success_at=now)
+        else:
+            failing = evaluate.failed(before.failing, seen.reason, str(seen), now)
+            after = replace(after, failing=failing)
+        after = self._named(
+            replace(after, assessment=evaluate.assess(after.progress, after.failing, watch.rules))
+        )
+        _log_change(before, after)
+        if _has_vanished(after):
+            await self.unwatch([key])
+            return False
+        told = conditions.decide_batch(
+            after,
+            account.status,
+            Voice(watch.policy, self.links, self.receivers),
+            now,
+            news=isinstance(seen, Observation),
+        )
+        after = replace(after, alerts=told.alerts)
+        self.statuses[key] = after
+        await self._commit(Change(batches=(_batch_record(after),), notifications=told.notifications))
+        return True
+
+    async def probe_account(self, name: str) -> None:
+        """Ask whether the account answers, and how many calls it may make."""
+        account = self.accounts.get(name)
+        if account is None:
+            return
+        answer: AccountAnswer | UltravoxError
+        try:
+            answer = await account.client.get_account()
+        except UltravoxError as error:
+            answer = error
+        account = self.accounts.get(name)
+        if account is None:
+            return
+        now = self.clock()
+        before = account.status
+        if isinstance(answer, UltravoxError):
+            failing = evaluate.failed(before.failing, answer.reason, str(answer), now)
+            after = replace(before, last_probe_at=now, failing=failing)
+        else:
+            after = replace(
+                before,
+                last_probe_at=now,
+                last_success_at=now,
+                failing=None,
+                active_calls=answer.active_calls,
+                allowed_concurrent_calls=answer.allowed_concurrent_calls,
+                clock_skew=answer.clock_skew,
+            )
+        self._log_account_change(account, after)
+        told = conditions.decide_account(after, Voice(account.policy, self.links, self.receivers), now)
+        after = replace(after, alerts=told.alerts)
+        account.status = after
+        await self._commit(Change(accounts=(_account_record(after),), notifications=told.notifications))
+
+    async def _commit(self, change: Change) -> None:
+        """Store, then hand over for sending. A store that fails keeps the change and says so itself."""
+        await self.store.commit(change)
+        for notification in change.notifications:
+            logger.info(
+                "alert %s",
+                notification.kind.value,
+                extra=dict(notification.alert.labels) | {"receiver": notification.receiver},
+            )
+        self.deliver(change.notifications)
+
+    async def _learn_agent_name(self, watch: Watch, account: Account) -> None:
+        """Ask once for the name of an agent that the configuration does not name."""
+        agent_id, now = watch.key.agent_id, self.clock()
+        known = self._agent_names.get(agent_id)
+        if watch.target.agent_name or (known and (known.name or now < known.ask_again_at)):
+            return
+        self._agent_names[agent_id] = _AgentName(None, now + NAME_RETRY)  # nobody else asks meanwhile
+        try:
+            self._agent_names[agent_id].name = await account.client.get_agent_name(agent_id)
+        except UltravoxError as error:
+            logger.info("the agent's name is not known", extra={"agent_id": agent_id, "error": str(error)})
+
+    def _named(self, status: Status) -> Status:
+        key, target = status.key, status.target
+        learnt = self._agent_names.get(key.agent_id)
+        agent = target.agent_name or (learnt.name if learnt else None) or key.agent_id[:8]
+        seen = status.progress.last if status.progress else None
+        batch = target.name
+        if batch is None and seen is not None:
+            batch = words.batch_name(agent, seen.window_start or seen.created, key.batch_id)
+        return replace(status, agent=agent, batch=batch or f"{agent} {key.batch_id[:8]}")
+
+    def _log_account_change(self, account: Account, after: AccountStatus) -> None:
+        fields = {"account": after.name}
+        if after.failing is not None and account.status.failing is None:
+            logger.warning("account does not answer", extra=fields | {"error": after.failing.message})
+        if after.failing is None and account.status.failing is not None:
+            logger.info("account answers again", extra=fields)
+        skewed = after.clock_skew is not None and abs(after.clock_skew) > SKEW_WARNING
+        if skewed and not account.skewed:
+            logger.warning(
+                "the API's clock differs from ours; batches are judged by the API's",
+                extra=fields | {"skew": str(after.clock_skew)},
+            )
+        account.skewed = skewed
+
+
+def _has_vanished(status: Status) -> bool:
+    """An ended batch that the API no longer knows has nothing more to tell."""
+    failing = status.failing
+    ended = status.progress is not None and status.progress.last.ended_at is not None
+    return ended and failing is not None and failing.not_found >= evaluate.GONE_AFTER
+
+
+def _log_change(before: Status, after: Status) -> None:
+    """One line when something changes, none while it stays."""
+    fields = {"account": after.target.account, "batch": after.batch, "batch_id": after.key.batch_id}
+    if after.failing is not None and before.failing is None:
+        logger.warning("poll failed", extra=fields | {"error": after.failing.message})
+    if after.failing is None and before.failing is not None:
+        logger.info("polls succeed again", extra=fields)
+    state = after.assessment.state
+    if state is not before.assessment.state and state is not State.UNKNOWN:
+        logger.info("state is %s", state.value, extra=fields | {"why": after.assessment.why})
+
+
+def _batch_record(status: Status) -> BatchRecord:
+    return BatchRecord(
+        key=status.key,
+        account=status.target.account,
+        batch=status.batch,
+        progress=status.progress,
+        failing=status.failing,
+        last_success_at=status.last_success_at,
+        alerts=status.alerts,
+    )
+
+
+def _account_record(status: AccountStatus) -> AccountRecord:
+    return AccountRecord(
+        name=status.name,
+        watched_since=status.watched_since,
+        last_success_at=status.last_success_at,
+        failing=status.failing,
+        alerts=status.alerts,
+    )
+
+
+async def close_clients(accounts: Iterable[Account]) -> None:
+    """Close the connections of accounts that are done with."""
+    await asyncio.gather(*(account.client.close() for account in accounts))

@@ -1,0 +1,165 @@
+"""When things run: one APScheduler job for each batch and account, spread out, on time, never piled up.
+
+This file knows nothing of batches; a job is an id and a coroutine function. Jobs await their work,
+so a job that is still running when it is due again is skipped and counted, never started twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from monitor.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+CLOCK_CHECK = 1.0
+"""Seconds between two looks at whether the wall clock still runs with the loop's."""
+
+CLOCK_JUMP = timedelta(seconds=2)
+"""A difference that no slow turn of the loop explains: the wall clock was set."""
+
+CANARY_EVERY = timedelta(seconds=5)
+CANARY_DEAD_AFTER = 30.0
+"""Seconds without a canary after which the scheduler is not believed to live."""
+
+
+def spread(key: str, interval: timedelta) -> timedelta:
+    """Where in the interval this key has its place: the same after a restart, even over all keys."""
+    microseconds = interval // _MICROSECOND
+    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % microseconds) * _MICROSECOND
+
+
+class SpreadTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
+    """Fires on a grid: every `interval`, at the key's own place in it. No drift: instants are counted, not added.
+
+    The next instant is strictly later than both the previous one and now. So the machine that slept
+    through a thousand of them runs one, and does not walk through the rest.
+    """
+
+    def __init__(self, key: str, interval: timedelta) -> None:
+        self.interval = interval
+        self.offset = spread(key, interval)
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """APScheduler's question: the first instant of the grid after `previous` and `now`."""
+        after = now if previous is None else max(previous, now)
+        steps = (after - _EPOCH - self.offset) // self.interval + 1
+        return _EPOCH + self.offset + steps * self.interval
+
+    def __str__(self) -> str:
+        return f"every {self.interval} at +{self.offset}"
+
+
+class Schedule:
+    """The jobs. `on_skipped` hears the id of a job whose turn came while it was still running."""
+
+    def __init__(self, *, clock: Clock, on_skipped: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._on_skipped = on_skipped
+        self._running: set[asyncio.Task[Any]] = set()
+        self._guard: asyncio.Task[None] | None = None
+        self._canary_at: float | None = None
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            # The default grace of one second silently drops what is due while the loop is busy.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._scheduler.add_listener(self._skipped, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+
+    def start(self) -> None:
+        """Start running jobs, in the running loop."""
+        self._scheduler.start()
+        self.every("canary", CANARY_EVERY, self._canary)
+        self._canary_at = asyncio.get_running_loop().time()
+        self._guard = asyncio.create_task(self._watch_clock())
+
+    def every(
+        self,
+        job_id: str,
+        interval: timedelta,
+        job: Callable[[], Awaitable[None]],
+        *,
+        first_after: timedelta | None = None,
+    ) -> None:
+        """Run `job` every `interval` at its own place in it, replacing a job of the same id.
+
+        `first_after`: run it for the first time so long from now, instead of at its first place.
+        """
+
+        async def run() -> None:
+            task = asyncio.current_task()
+            if task is not None:
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+            await job()
+
+        options: dict[str, Any] = {}
+        if first_after is not None:
+            options["next_run_time"] = self._clock() + first_after
+        self._scheduler.add_job(
+            run, SpreadTrigger(job_id, interval), id=job_id, replace_existing=True, **options
+        )
+
+    def remove(self, job_id: str) -> None:
+        """Run it no more; a run under way ends by itself."""
+        if self._scheduler.get_job(job_id) is not None:
+            self._scheduler.remove_job(job_id)
+
+    def next_run(self, job_id: str) -> datetime | None:
+        """When this job is due next."""
+        job = self._scheduler.get_job(job_id)
+        return None if job is None else job.next_run_time
+
+    def alive(self) -> bool:
+        """Whether jobs are being run. That this can be asked shows that the loop lives."""
+        if self._canary_at is None:
+            return False
+        return asyncio.get_running_loop().time() - self._canary_at < CANARY_DEAD_AFTER
+
+    async def stop(self, patience: timedelta) -> None:
+        """Start nothing more, wait so long for what runs, then cancel it."""
+        if self._guard is not None:
+            self._guard.cancel()
+            await asyncio.gather(self._guard, return_exceptions=True)
+        if not self._scheduler.running:
+            return
+        self._scheduler.pause()
+        if self._running:
+            await asyncio.wait(self._running, timeout=patience.total_seconds())
+        self._scheduler.shutdown(wait=False)
+
+    async def _canary(self) -> None:
+        self._canary_at = asyncio.get_running_loop().time()
+
+    def _skipped(self, event: Any) -> None:
+        self._on_skipped(event.job_id)
+
+    async def _watch_clock(self) -> None:
+        """APScheduler's due times are wall clock: after a jump, give every job a due time by the new clock."""
+        loop = asyncio.get_running_loop()
+        before = self._clock() - timedelta(seconds=loop.time())
+        while True:
+            await asyncio.sleep(CLOCK_CHECK)
+            now = self._clock() - timedelta(seconds=loop.time())
+            if abs(now - before) > CLOCK_JUMP:
+                self.clock_was_set(now - before)
+            before = now
+
+    def clock_was_set(self, by: timedelta) -> None:
+        """Give every job its next place on the grid by the clock as it is now."""
+        logger.warning("the wall clock was set; polling goes on by the new time", extra={"by": str(by)})
+        now = self._clock()
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))

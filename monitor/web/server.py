@@ -1,0 +1,162 @@
+"""Routes and their handlers. A scrape is rendered on a thread of its own: it must not stop the polling."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import Any, Protocol
+
+import jinja2
+from aiohttp import hdrs, web
+
+from monitor import __version__, words
+from monitor.metrics import Instruments, render
+from monitor.model import Phase, Snapshot
+from monitor.web import answers
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("monitor.web", "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_STYLE = resources.files("monitor.web").joinpath("templates/page.css").read_text(encoding="utf-8")
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_REQUEST_BODY_LIMIT = 4096
+"""Bytes. Nothing that is asked here needs a body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where to listen. `host` "" means every address; `external_url` is how people reach the page."""
+
+    host: str = ""
+    port: int = 10042
+    external_url: str | None = None
+
+
+class ReloadRefusedError(Exception):
+    """The configuration was not taken over; its text says why, a line for each mistake."""
+
+
+class Surface(Protocol):
+    """What the HTTP surface needs of the running daemon."""
+
+    def snapshot(self) -> Snapshot:
+        """What is known now."""
+
+    def healthy(self) -> bool:
+        """Whether the scheduler lives. That this can be asked shows that the loop does."""
+
+    def ready(self) -> bool:
+        """Whether every batch has been polled once, or tried."""
+
+    async def reload(self) -> None:
+        """Load the configuration anew; ReloadRefusedError when it cannot be taken over."""
+
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _application(surface: Surface, instruments: Instruments) -> web.Application:
+    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT)
+    app.add_routes(
+        [
+            web.get("/", partial(_page, surface)),
+            web.get("/metrics", partial(_metrics, surface, instruments)),
+            web.get("/api/v1/batches", partial(_json, surface, answers.batches)),
+            web.get("/api/v1/alerts", partial(_json, surface, answers.alerts)),
+            web.get("/-/healthy", partial(_healthy, surface)),
+            web.get("/-/ready", partial(_ready, surface)),
+            web.post("/-/reload", partial(_reload, surface)),
+        ]
+    )
+    return app
+
+
+async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
+    """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
+    runner = web.AppRunner(_application(surface, instruments), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    await web.TCPSite(runner, settings.host or None, settings.port).start()
+    return runner
+
+
+async def _metrics(surface: Surface, instruments: Instruments, request: web.Request) -> web.Response:
+    compressed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    body, content_type = await asyncio.to_thread(
+        render,
+        surface.snapshot(),
+        instruments,
+        accept=request.headers.get(hdrs.ACCEPT, ""),
+        compressed=compressed,
+    )
+    headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+    if compressed:
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return web.Response(body=body, headers=headers)
+
+
+async def _json(
+    surface: Surface, answer: Callable[[Snapshot], dict[str, Any]], _: web.Request
+) -> web.Response:
+    return web.json_response(answer(surface.snapshot()), headers={"Cache-Control": "no-store"})
+
+
+async def _healthy(surface: Surface, _: web.Request) -> web.Response:
+    if surface.healthy():
+        return web.Response(text="healthy\n")
+    return web.Response(status=503, text="unhealthy: the scheduler runs no jobs\n")
+
+
+async def _ready(surface: Surface, _: web.Request) -> web.Response:
+    if surface.ready():
+        return web.Response(text="ready\n")
+    return web.Response(status=503, text="not ready: the first round of polls is under way\n")
+
+
+async def _reload(surface: Surface, _: web.Request) -> web.Response:
+    try:
+        await surface.reload()
+    except ReloadRefusedError as error:
+        return web.Response(status=500, text=f"configuration not reloaded, the old one goes on:\n{error}\n")
+    return web.Response(text="configuration reloaded\n")
+
+
+async def _page(surface: Surface, _: web.Request) -> web.Response:
+    snapshot = surface.snapshot()
+    firing = [
+        state
+        for subject in (*snapshot.accounts, *snapshot.batches)
+        for state in subject.alerts
+        if state.phase is Phase.FIRING
+    ]
+    counts: dict[str, int] = {}
+    batches = answers.worst_first(snapshot.batches)
+    for status in batches:
+        counts[status.assessment.state] = counts.get(status.assessment.state, 0) + 1
+    text = _TEMPLATES.get_template("page.html").render(
+        style=_STYLE,
+        version=__version__,
+        snapshot=snapshot,
+        batches=batches,
+        counts=counts,
+        firing=sorted(firing, key=lambda state: state.since, reverse=True),
+        words=words,
+    )
+    return web.Response(text=text, content_type="text/html", headers=_PAGE_HEADERS)

@@ -1,0 +1,56 @@
+"""Words for people: durations, counts and times as one would say them, the same in every view and message.
+
+Pure text from plain values; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+def duration(seconds: float | timedelta) -> str:
+    """`45 s`, `22 min`, `1 h 40 min`, `3 d 4 h`: two units at most, rounded down, never negative."""
+    total = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    whole = max(0, int(total))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def instant(at: datetime) -> str:
+    """`2026-11-23 09:30 UTC`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def calls(count: int) -> str:
+    """`1 call`, `1,204 calls`."""
+    return f"{count:,} call" if count == 1 else f"{count:,} calls"
+
+
+def done(completed: int, total: int) -> str:
+    """`118 of 400 done`."""
+    return f"{completed:,} of {total:,} done"
+
+
+def percent(ratio: float) -> str:
+    """`29 %`. Rounded down, so that 100 % means all; a share above nothing says at least `<1 %`."""
+    whole = int(ratio * 100)
+    return "<1 %" if whole == 0 and ratio > 0 else f"{whole} %"
+
+
+def pace(calls_per_second: float) -> str:
+    """`120 calls/h`, `0.5 calls/h`: per hour, the unit campaigns are planned in."""
+    per_hour = calls_per_second * 3600
+    return f"{per_hour:,.0f} calls/h" if per_hour >= 10 or per_hour == 0 else f"{per_hour:.1f} calls/h"
+
+
+def batch_name(agent: str, start: datetime, batch_id: str) -> str:
+    """The name of a batch that nobody has named: `renewals 2026-11-23 09:00 3c90c3cc`."""
+    return f"{agent} {start.astimezone(UTC):%Y-%m-%d %H:%M} {batch_id[:8]}"
