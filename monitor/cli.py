@@ -153,7 +153,9 @@ def _ask(url: str, what: str) -> dict[str, Any]:
         _fail(f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
     except (OSError, ValueError, KeyError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        _fail(f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url")
+        _fail(
+            f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"
+        )
     return data
 
 
@@ -163,9 +165,13 @@ def _ask(url: str, what: str) -> dict[str, Any]:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="What happens, YAML (docs/simulator.md). Default: the afternoon that ships with the monitor.",
 )
-@click.option("--speed", type=click.FloatRange(0.001, 10_000), help="How many times faster than the scenario says.")
+@click.option(
+    "--speed", type=click.FloatRange(0.001, 10_000), help="How many times faster than the scenario says."
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=10043, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=10043, show_default=True, help="0: any free one."
+)
 @_LOG_LEVEL
 @_LOG_FORMAT
 def simulate(
@@ -207,7 +213,9 @@ def simulate(
     help="How many times faster than life: at 120 an afternoon passes in two minutes.",
 )
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop after so many seconds.")
-@click.option("--port", type=click.IntRange(0, 65535), default=10042, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=10042, show_default=True, help="0: any free one."
+)
 def demo(speed: float, seconds: float | None, port: int) -> None:
     """Show it: a pretend Ultravox, the daemon watching it, and what the daemon sees, live.
 

@@ -30,7 +30,9 @@ REFRESH = 0.5
 """Seconds between two pictures."""
 
 
-def configuration(scenario: simulator.Scenario, base_url: str, *, speed: float, port: int, folder: Path) -> str:
+def configuration(
+    scenario: simulator.Scenario, base_url: str, *, speed: float, port: int, folder: Path
+) -> str:
     """A configuration, as YAML, that watches every batch of the scenario; all durations `speed` times shorter."""
 
     def fast(duration: timedelta) -> str:
@@ -115,7 +117,11 @@ async def _show(
         if not live:
             console.print(head)
         async with asyncio.timeout(seconds):
-            with Live(head, console=console, screen=False, auto_refresh=False) if live else contextlib.nullcontext() as view:
+            with (
+                Live(head, console=console, screen=False, auto_refresh=False)
+                if live
+                else contextlib.nullcontext() as view
+            ):
                 while not daemon.done():
                     await asyncio.sleep(REFRESH)
                     if view is not None:

@@ -6,7 +6,7 @@ All instants are aware UTC datetimes; all durations that are stored are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -302,4 +302,11 @@ class Snapshot:
     accounts: tuple[AccountStatus, ...] = ()
     queues: tuple[QueueStatus, ...] = ()
     store_writable: bool = True
-    notifications: tuple[Notification, ...] = field(default=())  # the latest, newest first
+    notifications: tuple[Notification, ...] = ()  # the latest, newest first
+
+    @property
+    def alerts(self) -> tuple[AlertState, ...]:
+        """The alerts of every account and batch, whatever their phase."""
+        of_accounts = (state for account in self.accounts for state in account.alerts)
+        of_batches = (state for batch in self.batches for state in batch.alerts)
+        return (*of_accounts, *of_batches)

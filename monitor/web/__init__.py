@@ -3,6 +3,6 @@
 Everything is drawn from a Snapshot; nothing here changes what is watched but the call to reload.
 """
 
-from monitor.web.server import Settings, Surface, serve
+from monitor.web.server import ReloadRefusedError, Settings, Surface, serve
 
-__all__ = ["Settings", "Surface", "serve"]
+__all__ = ["ReloadRefusedError", "Settings", "Surface", "serve"]

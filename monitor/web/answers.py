@@ -54,12 +54,7 @@ def batches(snapshot: Snapshot) -> dict[str, Any]:
 
 def alerts(snapshot: Snapshot) -> dict[str, Any]:
     """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first."""
-    found = [
-        state
-        for subject in (*snapshot.accounts, *snapshot.batches)
-        for state in subject.alerts
-        if state.phase is not Phase.TOLD
-    ]
+    found = [state for state in snapshot.alerts if state.phase is not Phase.TOLD]
     found.sort(key=lambda state: state.since, reverse=True)
     found.sort(key=lambda state: (state.phase is not Phase.FIRING, _SEVERITY_ORDER.index(state.severity)))
     return _success({"at": _time(snapshot.at), "alerts": [_alert(state) for state in found]})

@@ -140,12 +140,7 @@ async def _reload(surface: Surface, _: web.Request) -> web.Response:
 
 async def _page(surface: Surface, _: web.Request) -> web.Response:
     snapshot = surface.snapshot()
-    firing = [
-        state
-        for subject in (*snapshot.accounts, *snapshot.batches)
-        for state in subject.alerts
-        if state.phase is Phase.FIRING
-    ]
+    firing = [state for state in snapshot.alerts if state.phase is Phase.FIRING]
     counts: dict[str, int] = {}
     batches = answers.worst_first(snapshot.batches)
     for status in batches:

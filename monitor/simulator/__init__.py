@@ -1,0 +1,20 @@
+"""A pretend Ultravox on a real socket, for demonstrations, tests and first steps without a key.
+
+It knows nothing of the monitor, so that it cannot be wrong in the same way.
+"""
+
+from monitor.simulator.scenario import ENDPOINTS, Fault, FaultKind, Scenario, ScenarioError, load, shipped
+from monitor.simulator.server import Request, Simulator, serve
+
+__all__ = [
+    "ENDPOINTS",
+    "Fault",
+    "FaultKind",
+    "Request",
+    "Scenario",
+    "ScenarioError",
+    "Simulator",
+    "load",
+    "serve",
+    "shipped",
+]

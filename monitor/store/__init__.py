@@ -1,0 +1,186 @@
+"""What survives a restart, and nothing else does: progress, alert states, the outbox. One SQLite file.
+
+Nothing is decided here: it writes what it is given. Changes that arrive while it writes are merged
+and go into the next transaction together, the latest record of each key winning, so a disk that is
+slow or full holds up nobody and fills no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from monitor.clock import Clock
+from monitor.model import BatchKey, Notification
+from monitor.store.file import StateFile, StoreError
+from monitor.store.records import AccountRecord, BatchRecord, Change, Contents
+
+__all__ = ["AccountRecord", "BatchRecord", "Change", "Contents", "Store", "StoreError"]
+
+logger = logging.getLogger(__name__)
+
+COMMIT_PATIENCE = 2.0
+"""Seconds a commit waits for the disk. After that its change is still written, in order, but nobody waits."""
+
+CLOSE_PATIENCE = 5.0
+"""Seconds that closing waits for the disk."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What is still to be written: the latest record of each key."""
+
+    batches: dict[BatchKey, BatchRecord] = field(default_factory=dict)
+    accounts: dict[str, AccountRecord] = field(default_factory=dict)
+    notifications: dict[str, Notification] = field(default_factory=dict)
+    prune: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.accounts or self.notifications or self.prune)
+
+    def add(self, change: Change) -> None:
+        self.batches.update((record.key, record) for record in change.batches)
+        self.accounts.update((record.name, record) for record in change.accounts)
+        self.notifications.update((record.id, record) for record in change.notifications)
+
+    def put_back(self, older: _Pending) -> None:
+        """Take up what could not be written; what came since wins."""
+        self.batches = older.batches | self.batches
+        self.accounts = older.accounts | self.accounts
+        self.notifications = older.notifications | self.notifications
+        self.prune = older.prune or self.prune
+
+
+class Store:
+    """The state file; with path None it lives in memory and nothing survives.
+
+    Used from one event loop. `writable` is False from a write that failed, or that kept its caller
+    waiting too long, to the next one that succeeds.
+    """
+
+    def __init__(self, path: Path | None, *, clock: Clock) -> None:
+        self.writable = True
+        self._path = path
+        self._clock = clock
+        self._file = StateFile(path)
+        self._thread = ThreadPoolExecutor(1, "store")  # the only one that touches the file
+        self._pending = _Pending()
+        self._ticket: asyncio.Future[bool] | None = None  # of the transaction that takes what is pending
+        self._writer: asyncio.Task[None] | None = None
+        self._late = False
+        self._closed = False
+
+    async def open(self) -> Contents:
+        """Take the file for this process alone and read it. StoreError when that cannot be.
+
+        A file that is damaged is set aside, not deleted, and a new one begun.
+        """
+        contents, damage = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._file.open, self._clock()
+        )
+        if damage is not None:
+            logger.error(
+                "STATE FILE IS DAMAGED, it was set aside and a new one begun; "
+                "the last day's ends are told again",
+                extra={"path": self._path, "set_aside": damage.set_aside, "error": damage.why},
+            )
+        return contents
+
+    async def commit(self, change: Change) -> bool:
+        """Write all of it in one transaction. True: it is on disk.
+
+        Never raises for the disk's trouble and never waits longer than COMMIT_PATIENCE: what could
+        not be written is kept, and written with the next commit.
+        """
+        self._pending.add(change)
+        return await self._written()
+
+    async def prune(self) -> None:
+        """Delete what has been kept long enough. Also another try for what could not be written."""
+        self._pending.prune = True
+        await self._written()
+
+    async def close(self) -> None:
+        """Write what is left, within CLOSE_PATIENCE, and let go of the file. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pending:
+            await self._written()
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=CLOSE_PATIENCE)
+        if self._pending or (self._writer is not None and not self._writer.done()):
+            logger.error("the latest state was not written before the end", extra={"path": self._path})
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
+        await asyncio.wait({closing}, timeout=CLOSE_PATIENCE)
+        self._thread.shutdown(wait=False)
+
+    async def _written(self) -> bool:
+        """Wait for the transaction that takes what is pending now, if there is one to wait for."""
+        if not self._pending:
+            return self.writable
+        if self._ticket is None:
+            self._ticket = asyncio.get_running_loop().create_future()
+        ticket = self._ticket
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_pending())
+        if self._late:  # somebody has waited long enough for this disk; one is enough
+            return False
+        # asyncio.wait leaves the ticket alone when it times out and when the caller is cancelled.
+        done, _ = await asyncio.wait({ticket}, timeout=COMMIT_PATIENCE)
+        if not done:
+            self._late = True
+            self._trouble("no answer from the disk")
+        return ticket in done and ticket.result()
+
+    async def _write_pending(self) -> None:
+        while self._pending:
+            work, self._pending = self._pending, _Pending()
+            ticket, self._ticket = self._ticket, None
+            try:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._write, work, self._clock()
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, monitoring goes on without the disk
+                self._late = False
+                self._trouble(str(error) if isinstance(error, sqlite3.Error | OSError) else repr(error))
+                self._pending.put_back(work)
+                # Who came during the write hears of its failure too: their change waits with the rest.
+                _answer(ticket, written=False)
+                _answer(self._ticket, written=False)
+                self._ticket = None
+                return
+            self._late = False
+            self._recovered()
+            _answer(ticket, written=True)
+
+    def _write(self, work: _Pending, now: datetime) -> None:
+        self._file.write(
+            work.batches.values(),
+            work.accounts.values(),
+            work.notifications.values(),
+            prune_at=now if work.prune else None,
+        )
+
+    def _trouble(self, why: str) -> None:
+        if self.writable:
+            logger.error(
+                "state cannot be written; monitoring goes on, but a restart now would forget",
+                extra={"path": self._path, "error": why},
+            )
+        self.writable = False
+
+    def _recovered(self) -> None:
+        if not self.writable:
+            logger.info("state is written again", extra={"path": self._path})
+        self.writable = True
+
+
+def _answer(ticket: asyncio.Future[bool] | None, *, written: bool) -> None:
+    if ticket is not None:
+        ticket.set_result(written)

@@ -1,0 +1,303 @@
+"""The state file itself: SQLite, its tables, its lock, and what is done when it is damaged.
+
+Everything here blocks and is called from the store's one thread. It knows no event loop.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from monitor.model import Notification
+from monitor.store.records import (
+    ACCOUNT,
+    BATCH,
+    NOTIFICATION,
+    AccountRecord,
+    BatchRecord,
+    Contents,
+    decode,
+    encode,
+)
+
+BUSY_TIMEOUT = 1.0
+"""Seconds SQLite waits for a lock that another program holds."""
+
+KEEP_DROPPED = timedelta(hours=24)
+"""How long the history of a batch that left the configuration is kept, in case it comes back."""
+
+KEEP_SETTLED = timedelta(days=7)
+"""How long a message that was delivered or dropped is kept on record."""
+
+KEEP_FIRING = timedelta(days=90)
+"""The same for the firing message of an alert that has not ended: what Alertmanager is told depends on it."""
+
+RECENT_SETTLED = timedelta(hours=2)
+"""Messages settled this recently are loaded: Alertmanager is still told of them, for up to an hour."""
+
+RECENT_COUNT = 200
+"""So many of the latest messages are loaded whatever became of them, for those who look."""
+
+RETELL_ENDS = timedelta(hours=24)
+"""When the file was lost, ends this recent are told again: twice is better than never."""
+
+_SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x55424D53  # "UBMS": tells our files from other programs'
+
+# Columns are what is searched by; the record beside them is the whole noun as JSON. Instants are Unix seconds.
+_SCHEMA = (
+    """CREATE TABLE batches (
+        agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
+        PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
+    "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE notifications (
+        id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL, kind TEXT NOT NULL,
+        one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
+        record TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX notifications_by_age ON notifications (created_at)",
+    "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
+    # An alert still fires, for its receiver, until the message of its end is settled.
+    """CREATE VIEW episodes AS SELECT *,
+        kind = 'firing' AND NOT one_shot AS opens,
+        (SELECT max(ended.settled_at) FROM notifications AS ended
+            WHERE ended.receiver = notifications.receiver AND ended.episode = notifications.episode
+            AND ended.kind = 'resolved') AS end_settled_at
+        FROM notifications""",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
+
+_LOAD_NOTIFICATIONS = """
+    SELECT record FROM episodes
+    WHERE settled_at IS NULL OR settled_at >= :recently
+    OR (opens AND (end_settled_at IS NULL OR end_settled_at >= :recently))
+    OR id IN (SELECT id FROM notifications ORDER BY created_at DESC LIMIT :count)
+    ORDER BY created_at"""
+
+_PRUNE_NOTIFICATIONS = """
+    DELETE FROM notifications WHERE id IN (
+        SELECT id FROM episodes
+        WHERE settled_at < :long_ago
+        AND (NOT opens OR end_settled_at < :long_ago OR settled_at < :very_long_ago))"""
+
+
+class StoreError(Exception):
+    """The state file cannot be used. The text says which file, why, and what to do."""
+
+
+class _DamagedError(Exception):
+    """The content of the file cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What was wrong with the file that was found, and where it is now."""
+
+    why: str
+    set_aside: Path
+
+
+class StateFile:
+    """The open file, locked for this process. With path None it lives in memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._lock: int | None = None
+
+    def open(self, now: datetime) -> tuple[Contents, Damage | None]:
+        """Lock and read it. StoreError when it cannot be used; what is damaged is set aside, never deleted."""
+        if self._path is None:
+            self._db = _connect(":memory:")
+            return _load(self._db, now), None
+        try:
+            self._lock = _take(self._path)
+            self._db = _connect(self._path)
+            try:
+                return _load(self._db, now), None
+            except _DamagedError as error:
+                why = str(error)
+            self._db.close()
+            damage = Damage(why, _set_aside(self._path, now))
+            self._db = _connect(self._path)
+            return replace(_load(self._db, now), ends_since=now - RETELL_ENDS), damage
+        except StoreError as error:
+            self.close()
+            raise StoreError(f"state file {self._path}: {error}") from None
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise StoreError(
+                f"state file {self._path}: {said}; storage.path must name a file that this user may write, "
+                "on a disk with room"
+            ) from error
+
+    def write(
+        self,
+        batches: Iterable[BatchRecord],
+        accounts: Iterable[AccountRecord],
+        notifications: Iterable[Notification],
+        *,
+        prune_at: datetime | None,
+    ) -> None:
+        """All of it in one transaction. sqlite3.Error or OSError: none of it is written."""
+        if self._db is None:
+            raise OSError("the state file is not open")
+        with _Transaction(self._db) as db:
+            db.executemany("REPLACE INTO batches VALUES (?, ?, ?, ?)", map(_batch_row, batches))
+            db.executemany(
+                "REPLACE INTO accounts VALUES (?, ?)",
+                ((account.name, encode(ACCOUNT, account)) for account in accounts),
+            )
+            db.executemany(
+                "REPLACE INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                map(_notification_row, notifications),
+            )
+            if prune_at is not None:
+                _prune(db, prune_at)
+
+    def close(self) -> None:
+        """Let go of it. Closing twice does nothing."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class _Transaction:
+    """BEGIN to COMMIT; whatever goes wrong, the connection is fit for the next one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._db.execute("BEGIN IMMEDIATE")
+        return self._db
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+
+def _take(path: Path) -> int:
+    """Lock the file for this process; the lock goes with the process, however that ends."""
+    if not path.parent.is_dir():
+        raise StoreError(f"its directory {path.parent} does not exist: create it, or change storage.path")
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _create(path)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreError(
+            "another monitor runs on it; stop that one, or give this one a storage.path of its own"
+        ) from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _create(path: Path) -> None:
+    """Create it, readable by its owner alone. SQLite gives the files it puts beside it the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+
+
+def _load(db: sqlite3.Connection, now: datetime) -> Contents:
+    try:
+        _prepare(db, now)
+        notifications = db.execute(
+            _LOAD_NOTIFICATIONS, {"recently": (now - RECENT_SETTLED).timestamp(), "count": RECENT_COUNT}
+        )
+        return Contents(
+            notifications=tuple(decode(NOTIFICATION, text) for (text,) in notifications),
+            batches=tuple(decode(BATCH, text) for (text,) in db.execute("SELECT record FROM batches")),
+            accounts=tuple(decode(ACCOUNT, text) for (text,) in db.execute("SELECT record FROM accounts")),
+        )
+    except sqlite3.Error as error:
+        # SQLITE_ERROR: a table or a column that should be there is not. No code: Python's own, of text that
+        # is not UTF-8. Anything else is the disk's trouble.
+        bad = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in bad:
+            raise _DamagedError(str(error)) from error
+        raise
+    except ValueError:  # json's and pydantic's; both quote the content
+        raise _DamagedError("a record cannot be read") from None
+
+
+def _prepare(db: sqlite3.Connection, now: datetime) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    new = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not new and db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise StoreError("it is another program's database; storage.path must name a file of its own")
+    if version > _SCHEMA_VERSION:
+        raise StoreError(
+            f"a newer version of this monitor wrote it (schema {version}, this one knows {_SCHEMA_VERSION}); "
+            "run that version, or move the file away to start without it"
+        )
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise _DamagedError(found)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")  # a commit that has returned survives a power cut
+    with _Transaction(db):
+        for statement in _SCHEMA if new else ():
+            db.execute(statement)
+        _prune(db, now)
+
+
+def _prune(db: sqlite3.Connection, now: datetime) -> None:
+    db.execute("DELETE FROM batches WHERE dropped_at < ?", ((now - KEEP_DROPPED).timestamp(),))
+    db.execute(
+        _PRUNE_NOTIFICATIONS,
+        {
+            "long_ago": (now - KEEP_SETTLED).timestamp(),
+            "very_long_ago": (now - KEEP_FIRING).timestamp(),
+        },
+    )
+
+
+def _set_aside(path: Path, now: datetime) -> Path:
+    aside = Path(f"{path}.corrupt-{now:%Y%m%dT%H%M%SZ}")
+    for suffix in ("-wal", "-shm", ""):  # the file itself last: until then another try finds it damaged again
+        part = Path(f"{path}{suffix}")
+        if part.exists():
+            part.replace(f"{aside}{suffix}")
+    _create(path)
+    return aside
+
+
+def _batch_row(batch: BatchRecord) -> tuple[object, ...]:
+    return (batch.key.agent_id, batch.key.batch_id, _seconds(batch.dropped_at), encode(BATCH, batch))
+
+
+def _notification_row(notification: Notification) -> tuple[object, ...]:
+    return (
+        notification.id,
+        notification.receiver,
+        notification.alert.fingerprint,
+        notification.kind.value,
+        int(notification.one_shot),
+        _seconds(notification.created_at),
+        _seconds(notification.delivered_at or notification.dropped_at),
+        encode(NOTIFICATION, notification),
+    )
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

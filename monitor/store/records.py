@@ -1,0 +1,77 @@
+"""What is remembered, as values, and as the JSON that stands for them in the state file.
+
+No file is touched here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from monitor.model import AlertState, BatchKey, Failing, Notification, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """What is remembered of one batch."""
+
+    key: BatchKey
+    account: str
+    batch: str  # the name people read
+    progress: Progress | None = None
+    failing: Failing | None = None
+    last_success_at: datetime | None = None
+    alerts: tuple[AlertState, ...] = ()
+    dropped_at: datetime | None = None  # since when it is no longer watched
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """What is remembered of one account."""
+
+    name: str
+    watched_since: datetime
+    last_success_at: datetime | None = None
+    failing: Failing | None = None
+    alerts: tuple[AlertState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Records that belong together: all of them are on disk, or none."""
+
+    batches: tuple[BatchRecord, ...] = ()
+    accounts: tuple[AccountRecord, ...] = ()
+    notifications: tuple[Notification, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that was remembered."""
+
+    batches: tuple[BatchRecord, ...] = ()  # those no longer watched included, for a day
+    accounts: tuple[AccountRecord, ...] = ()
+    notifications: tuple[Notification, ...] = ()  # the oldest first
+    ends_since: datetime | None = None  # the file was lost: ends after this are to be told (again)
+
+
+_Noun = TypeVar("_Noun")
+
+BATCH = TypeAdapter(BatchRecord)
+ACCOUNT = TypeAdapter(AccountRecord)
+NOTIFICATION = TypeAdapter(Notification)
+
+
+def encode(adapter: TypeAdapter[Any], record: object) -> str:
+    """The JSON of a record."""
+    # json, not pydantic's own writer: that one refuses the lone surrogates an API may put into a name
+    return json.dumps(adapter.dump_python(record, mode="json"), separators=(",", ":"))
+
+
+def decode(adapter: TypeAdapter[_Noun], text: str) -> _Noun:
+    """The record again. ValueError when the text is not one."""
+    return adapter.validate_python(json.loads(text))

@@ -1,0 +1,156 @@
+"""When things run: spread out, on the grid, never twice at once, whatever the clock does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor import schedule
+from monitor.clock import utc_now
+from monitor.schedule import Schedule, SpreadTrigger, spread
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+INTERVAL = timedelta(seconds=30)
+
+
+@given(
+    key=st.text(),
+    interval=st.timedeltas(timedelta(seconds=1), timedelta(days=1)),
+    previous=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
+    late=st.timedeltas(timedelta(0), timedelta(days=30)),
+)
+def test_the_next_turn_is_later_than_both_the_last_one_and_now_and_at_most_an_interval_away(
+    key, interval, previous, late
+):
+    previous = previous.replace(tzinfo=UTC)
+    now = previous + late
+    turn = SpreadTrigger(key, interval).get_next_fire_time(previous, now)
+    assert now < turn <= now + interval
+
+
+def test_turns_lie_on_a_grid_and_do_not_drift():
+    trigger = SpreadTrigger("a", INTERVAL)
+    first = trigger.get_next_fire_time(None, NOON)
+    turn = first
+    for _ in range(1000):
+        turn = trigger.get_next_fire_time(turn, turn + timedelta(milliseconds=137))
+    assert turn == first + 1000 * INTERVAL
+
+
+def test_a_thousand_batches_are_no_herd():
+    tenths = Counter(spread(f"batch:{number}", INTERVAL) // (INTERVAL / 10) for number in range(1000))
+    assert len(tenths) == 10
+    assert max(tenths.values()) < 150
+
+
+def test_a_key_keeps_its_place_over_restarts():
+    assert spread("batch:a/b", INTERVAL) == timedelta(seconds=21, microseconds=343400)
+
+
+@pytest.fixture
+async def skipped():
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def running(skipped):
+    made = Schedule(clock=utc_now, on_skipped=skipped.put_nowait)
+    made.start()
+    yield made
+    await made.stop(timedelta(0))
+
+
+async def test_a_job_runs_at_once_when_asked_and_has_its_next_turn_on_the_grid(running):
+    ran = asyncio.Event()
+
+    async def job():
+        ran.set()
+
+    running.every("a", INTERVAL, job, first_after=timedelta(0))
+    await asyncio.wait_for(ran.wait(), 5)
+    turn = running.next_run("a")
+    assert (turn - datetime(1970, 1, 1, tzinfo=UTC)) % INTERVAL == spread("a", INTERVAL)
+
+
+async def test_a_job_that_still_runs_is_skipped_and_counted_not_started_twice(running, skipped):
+    started, release = [], asyncio.Event()
+
+    async def job():
+        started.append(1)
+        await release.wait()
+
+    running.every("slow", timedelta(milliseconds=20), job, first_after=timedelta(0))
+    for _ in range(3):
+        assert await asyncio.wait_for(skipped.get(), 5) == "slow"
+    assert started == [1]
+    release.set()
+
+
+async def test_a_removed_job_is_due_no_more(running):
+    async def job():
+        pytest.fail("it was removed")
+
+    running.every("a", INTERVAL, job)
+    running.remove("a")
+    running.remove("a")
+    assert running.next_run("a") is None
+
+
+async def test_a_clock_that_was_set_back_does_not_stop_polling(running):
+    async def job():
+        pass
+
+    with time_machine.travel(NOON, tick=True) as clock:
+        running.every("a", INTERVAL, job)
+        assert running.next_run("a") <= NOON + INTERVAL + timedelta(seconds=1)
+        clock.move_to(NOON - timedelta(hours=1))
+        running.clock_was_set(timedelta(hours=-1))
+        assert running.next_run("a") <= NOON - timedelta(hours=1) + INTERVAL + timedelta(seconds=1)
+
+
+async def test_the_guard_notices_a_clock_that_was_set(monkeypatch):
+    """The wall clock is an argument: here it jumps ahead of the loop's while the guard sleeps."""
+    monkeypatch.setattr(schedule, "CLOCK_CHECK", 0.01)
+    offset = timedelta(0)
+    noticed = asyncio.get_running_loop().create_future()
+    made = Schedule(clock=lambda: utc_now() + offset, on_skipped=lambda _: None)
+    monkeypatch.setattr(made, "clock_was_set", lambda by: noticed.done() or noticed.set_result(by))
+    made.start()
+    await asyncio.sleep(0.02)
+    assert not noticed.done()
+    offset = timedelta(days=7)
+    by = await asyncio.wait_for(noticed, 5)
+    assert abs(by - timedelta(days=7)) < timedelta(seconds=1)
+    await made.stop(timedelta(0))
+
+
+async def test_it_lives_while_the_canary_sings(running):
+    assert running.alive()
+    running._canary_at -= schedule.CANARY_DEAD_AFTER
+    assert not running.alive()
+    await running._canary()
+    assert running.alive()
+
+
+async def test_it_does_not_live_before_it_was_started():
+    assert not Schedule(clock=utc_now, on_skipped=lambda _: None).alive()
+
+
+async def test_stopping_waits_for_what_runs(running):
+    done, started = [], asyncio.Event()
+
+    async def job():
+        started.set()
+        await asyncio.sleep(0.05)
+        done.append(1)
+
+    running.every("a", INTERVAL, job, first_after=timedelta(0))
+    await started.wait()
+    await running.stop(timedelta(seconds=5))
+    assert done == [1]

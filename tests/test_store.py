@@ -1,0 +1,532 @@
+"""What is committed survives whatever happens, and what happens to the disk stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from receivers import MovedClock, notification
+from samples import KEY, NOW, batch_key, observation, status
+
+from monitor import store as store_module
+from monitor.model import (
+    AlertName,
+    AlertState,
+    Failing,
+    FailureReason,
+    MessageKind,
+    Phase,
+    Severity,
+)
+from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store, StoreError
+from monitor.store import file as file_module
+
+RESOLVED = MessageKind.RESOLVED
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "monitor.db"
+
+
+@pytest.fixture
+def clock():
+    return MovedClock()
+
+
+@pytest.fixture
+async def stores(path, clock):
+    """Opens stores, and closes those that a test has left open."""
+    opened = []
+
+    async def open_one(at: Path | None = path) -> tuple[Store, Contents]:
+        made = Store(at, clock=clock)
+        opened.append(made)
+        return made, await made.open()
+
+    yield open_one
+    for made in opened:
+        await made.close()
+
+
+async def reopened(store: Store, stores) -> Contents:
+    """What the next start finds."""
+    await store.close()
+    again, contents = await stores()
+    await again.close()
+    return contents
+
+
+def batch(number: int = 1, **changes) -> BatchRecord:
+    made = BatchRecord(batch_key(number), "main", f"batch {number}", last_success_at=NOW)
+    return replace(made, **changes)
+
+
+def names(contents: Contents) -> set[str]:
+    return {record.batch for record in contents.batches}
+
+
+def ids(contents: Contents) -> set[str]:
+    return {record.id for record in contents.notifications}
+
+
+def after_a_crash(path: Path, to: Path) -> Path:
+    """The files as a killed process leaves them at this moment, at another place."""
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{path}{suffix}", f"{to}{suffix}")
+    return to
+
+
+# What survives
+
+
+async def test_every_field_of_every_noun_comes_back_as_it_was(stores):
+    firing = AlertState(
+        AlertName.BATCH_ENDED,
+        Phase.FIRING,
+        NOW,
+        Severity.INFO,
+        clear_since=NOW,
+        notified_at=NOW,
+        occurrence=NOW - timedelta(microseconds=1),
+        labels=(("a", "b"), ("team", 'gr"ö\ud800wth')),
+        annotations=(("summary", "x\ny"),),
+        receivers=("ops", "crm"),
+    )
+    failing = Failing(NOW, 3, 1, FailureReason.NOT_FOUND, "404")
+    seen = status(observation(paused=True, throttle="night", ended_at=NOW)).progress
+    known = batch(progress=seen, failing=failing, alerts=(firing,))
+    account = AccountRecord("main", NOW, NOW, failing, (firing,))
+    sent = notification(delivered_at=NOW, attempts=3, one_shot=True, last_error="503", next_attempt_at=NOW)
+
+    store, _ = await stores()
+    assert await store.commit(Change((known,), (account,), (sent,))) is True
+    contents = await reopened(store, stores)
+
+    assert contents == Contents((known,), (account,), (sent,))
+
+
+async def test_a_kill_after_the_commit_has_returned_loses_nothing(path, stores):
+    child = textwrap.dedent(
+        f"""
+        import asyncio, os, signal
+        from pathlib import Path
+        from samples import NOW
+        from receivers import notification
+        from monitor.store import Change, Store
+
+        async def main():
+            store = Store(Path({str(path)!r}), clock=lambda: NOW)
+            await store.open()
+            await store.commit(Change(notifications=(notification(1), notification(2))))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        asyncio.run(main())
+        """
+    )
+    tests = Path(__file__).parent
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", child],
+        env=os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"},
+        check=False,
+    )
+    assert ended.returncode == -9
+    _, contents = await stores()
+    assert ids(contents) == {"id-1", "id-2"}
+
+
+async def test_a_change_is_on_disk_in_full_or_not_at_all(path, tmp_path, stores, clock):
+    store, _ = await stores()
+    await store.commit(Change((batch(1),)))
+    # The last statement of the transaction fails: nothing of it may stay, and it is not given up either.
+    await _in_the_thread(
+        store, "CREATE TRIGGER no BEFORE INSERT ON notifications BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    assert await store.commit(Change((batch(2),), notifications=(notification(),))) is False
+    await stores(after_a_crash(path, tmp_path / "crashed.db"))
+    with sqlite3.connect(tmp_path / "crashed.db") as db:
+        assert db.execute("SELECT count(*) FROM batches").fetchone() == (1,)
+    db.close()
+    await _in_the_thread(store, "DROP TRIGGER no")
+    assert await store.commit(Change((batch(3),))) is True
+    contents = await reopened(store, stores)
+    assert names(contents) == {"batch 1", "batch 2", "batch 3"}
+    assert ids(contents) == {"id-1"}
+
+
+async def test_in_memory_everything_works_and_nothing_is_left(stores, tmp_path):
+    store, contents = await stores(None)
+    assert contents == Contents()
+    assert await store.commit(Change((batch(),), notifications=(notification(),))) is True
+    await store.prune()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_commits_that_come_together_share_transactions_and_all_are_kept(stores, monkeypatch):
+    store, _ = await stores()
+    writes = []
+    write = store._file.write
+
+    def counted(*args, **kwargs):
+        writes.append(1)
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(store._file, "write", counted)
+    answers = await asyncio.gather(*(store.commit(Change((batch(n),))) for n in range(200)))
+    assert all(answers)
+    assert len(writes) < 10
+    assert len((await reopened(store, stores)).batches) == 200
+
+
+async def test_an_empty_change_costs_nothing_and_waits_for_nothing(stores):
+    store, _ = await stores()
+    assert await asyncio.wait_for(store.commit(Change()), 0.5) is True
+
+
+# What is kept how long
+
+
+async def test_a_dropped_batch_is_remembered_for_a_day_and_a_returning_one_for_good(stores, clock):
+    store, _ = await stores()
+    gone, back = batch(1, dropped_at=NOW), batch(2, dropped_at=NOW)
+    await store.commit(Change((gone, back)))
+    await store.commit(Change((replace(back, dropped_at=None),)))
+    clock.move(hours=23, minutes=59)
+    contents = await reopened(store, stores)
+    assert names(contents) == {"batch 1", "batch 2"}
+    clock.move(minutes=2)
+    contents = await reopened(store, stores)
+    assert names(contents) == {"batch 2"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "age", "kept"),
+    [
+        ([notification()], timedelta(days=400), True),
+        ([notification(delivered_at=NOW, one_shot=True)], timedelta(days=6, hours=23), True),
+        ([notification(delivered_at=NOW, one_shot=True)], timedelta(days=7, hours=1), False),
+        ([notification(dropped_at=NOW, one_shot=True)], timedelta(days=7, hours=1), False),
+        ([notification(delivered_at=NOW)], timedelta(days=89), True),  # it still fires
+        ([notification(delivered_at=NOW)], timedelta(days=91), False),
+        (
+            [notification(1, delivered_at=NOW), notification(2, kind=RESOLVED, delivered_at=NOW)],
+            timedelta(days=7, hours=1),
+            False,
+        ),
+        # its end is still owed, so whether it was taken is still of interest
+        ([notification(1, delivered_at=NOW), notification(2, kind=RESOLVED)], timedelta(days=8), True),
+        # the end of another receiver's, or of another episode, is not its end
+        (
+            [
+                notification(1, delivered_at=NOW),
+                notification(2, receiver="b", kind=RESOLVED, delivered_at=NOW),
+            ],
+            timedelta(days=8),
+            True,
+        ),
+        (
+            [
+                notification(1, delivered_at=NOW),
+                notification(2, kind=RESOLVED, delivered_at=NOW, starts_at=NOW - timedelta(hours=1)),
+            ],
+            timedelta(days=8),
+            True,
+        ),
+    ],
+)
+@pytest.mark.parametrize("by", ["open", "prune"])
+async def test_how_long_a_message_is_kept(stores, clock, rows, age, kept, by):
+    store, _ = await stores()
+    await store.commit(Change(notifications=tuple(rows)))
+    clock.move(seconds=age.total_seconds())
+    if by == "prune":
+        await store.prune()
+        found = await _in_the_thread(store, "SELECT id FROM notifications WHERE id = 'id-1'")
+        assert bool(found) is kept
+    else:
+        assert ("id-1" in ids(await reopened(store, stores))) is kept
+
+
+async def test_only_what_is_still_of_use_is_loaded(stores, clock):
+    store, _ = await stores()
+    old = NOW - timedelta(days=3)
+    unended = notification(1, delivered_at=old, created_at=old, starts_at=old)
+    waiting = notification(2, created_at=old, starts_at=old, batch_id="b2")
+    settled = [
+        notification(n, delivered_at=old, created_at=old + timedelta(seconds=n), one_shot=True)
+        for n in range(100, 400)
+    ]
+    await store.commit(Change(notifications=(unended, waiting, *settled)))
+    contents = await reopened(store, stores)
+    assert ids(contents) == {"id-1", "id-2"} | {f"id-{n}" for n in range(200, 400)}
+    assert [row.created_at for row in contents.notifications] == sorted(
+        row.created_at for row in contents.notifications
+    )
+
+
+# Trouble with the disk
+
+
+async def test_a_full_disk_stops_nobody_and_everything_is_written_when_there_is_room(stores, caplog):
+    store, _ = await stores()
+    pages = (await _in_the_thread(store, "PRAGMA page_count"))[0][0]
+    await _in_the_thread(store, f"PRAGMA max_page_count = {pages}")
+    big = tuple(notification(n, last_error="x" * 1000) for n in range(50))
+
+    assert await store.commit(Change(notifications=big)) is False
+    assert await store.commit(Change((batch(1, account="old"),))) is False
+    assert await store.commit(Change((batch(1, account="new"),))) is False
+    assert store.writable is False
+    assert [r.levelname for r in caplog.records] == ["ERROR"]  # once
+    assert "full" in caplog.records[0].error
+
+    await _in_the_thread(store, "PRAGMA max_page_count = 100000")
+    caplog.set_level(logging.INFO)
+    assert await store.commit(Change((batch(2),))) is True
+    assert store.writable is True
+    assert [r.levelname for r in caplog.records] == ["ERROR", "INFO"]
+    contents = await reopened(store, stores)
+    assert len(contents.notifications) == 50
+    assert {(r.batch, r.account) for r in contents.batches} == {("batch 1", "new"), ("batch 2", "main")}
+
+
+async def test_a_file_that_another_program_locks_is_written_by_the_next_prune_after(
+    path, stores, monkeypatch
+):
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    store, _ = await stores()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert await store.commit(Change((batch(1),))) is False
+    assert store.writable is False
+    other.execute("ROLLBACK")
+    other.close()
+    await store.prune()
+    assert store.writable is True
+    assert names(await reopened(store, stores)) == {"batch 1"}
+
+
+async def test_a_disk_that_does_not_answer_is_waited_for_once_and_written_in_order(
+    path, stores, monkeypatch, caplog
+):
+    monkeypatch.setattr(store_module, "COMMIT_PATIENCE", 0.05)
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 30)
+    store, _ = await stores()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert await store.commit(Change((batch(1, account="first"),))) is False
+    assert store.writable is False
+
+    monkeypatch.setattr(store_module, "COMMIT_PATIENCE", 30)  # who comes later must not wait at all
+    async with asyncio.timeout(1):
+        assert await store.commit(Change((batch(1, account="second"),))) is False
+        assert await store.commit(Change((batch(2),))) is False
+    other.execute("ROLLBACK")
+    other.close()
+    caplog.set_level(logging.INFO)
+    assert await store.commit(Change((batch(3),))) in {True, False}
+    contents = await reopened(store, stores)
+    assert {(r.batch, r.account) for r in contents.batches} == {
+        ("batch 1", "second"),
+        ("batch 2", "main"),
+        ("batch 3", "main"),
+    }
+    assert [r.levelname for r in caplog.records] == ["ERROR", "INFO"]
+
+
+async def test_a_caller_that_is_cancelled_does_not_take_its_change_along(stores):
+    store, _ = await stores()
+    task = asyncio.create_task(store.commit(Change((batch(1),))))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert names(await reopened(store, stores)) == {"batch 1"}
+
+
+async def test_closing_writes_what_could_not_be_written_before(stores):
+    store, _ = await stores()
+    await _in_the_thread(store, "PRAGMA query_only = 1")
+    assert await store.commit(Change((batch(1),))) is False
+    await _in_the_thread(store, "PRAGMA query_only = 0")
+    assert names(await reopened(store, stores)) == {"batch 1"}
+
+
+async def test_closing_without_a_disk_says_what_is_lost(stores, caplog):
+    store, _ = await stores()
+    await _in_the_thread(store, "PRAGMA query_only = 1")
+    await store.commit(Change((batch(1),)))
+    await store.close()
+    assert "was not written" in caplog.records[-1].message
+
+
+# A file that cannot be used
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _scribble(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:4196] = b"\xa5" * 100
+    path.write_bytes(content)
+
+
+def _garble(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"batch 7", b"b\xa5tch 7"))
+
+
+def _sql(*statements: str):
+    def change(path: Path) -> None:
+        db = sqlite3.connect(path, isolation_level=None)
+        for statement in statements:
+            db.execute(statement)
+        db.close()
+
+    return change
+
+
+DAMAGES = {
+    "not a database": lambda path: path.write_bytes(b"accounts: []\n" * 1000),
+    "cut short": _cut,
+    "overwritten in the middle": _scribble,
+    "text that is no text": _garble,
+    "a record that is no JSON": _sql("UPDATE batches SET record = '{\"key'"),
+    "a record that lacks a field": _sql("UPDATE batches SET record = '{}'"),
+    "a table that is missing": _sql("DROP VIEW episodes", "DROP TABLE notifications"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_file_is_set_aside_and_the_last_day_is_told_again(
+    damage, path, tmp_path, stores, clock, caplog
+):
+    store, first = await stores()
+    assert first.ends_since is None  # a new file is no lost file
+    await store.commit(Change(tuple(batch(n) for n in range(50)), notifications=(notification(),)))
+    await store.close()
+    DAMAGES[damage](path)
+    damaged = path.read_bytes()
+
+    store, contents = await stores()
+    assert contents == Contents(ends_since=NOW - timedelta(hours=24))
+    aside = tmp_path / "monitor.db.corrupt-20261123T120000Z"
+    assert aside.exists()
+    if not damage.startswith("a "):
+        assert aside.read_bytes() == damaged  # nothing has repaired or shortened it
+    [line] = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert "DAMAGED" in line.message
+    assert (line.path, line.set_aside) == (path, aside)
+
+    assert await store.commit(Change((batch(7),))) is True
+    assert await reopened(store, stores) == Contents((batch(7),))  # once is enough
+
+
+async def test_a_second_monitor_on_the_same_file_is_refused_until_the_first_has_gone(path, stores, clock):
+    first, _ = await stores()
+    second = Store(path, clock=clock)
+    with pytest.raises(StoreError) as refused:
+        await second.open()
+    assert str(refused.value) == (
+        f"state file {path}: another monitor runs on it; "
+        "stop that one, or give this one a storage.path of its own"
+    )
+    await second.close()
+    assert await first.commit(Change((batch(1),))) is True
+    assert names(await reopened(first, stores)) == {"batch 1"}
+
+
+@pytest.mark.parametrize(
+    ("place", "before", "message"),
+    [
+        (
+            "no/such/monitor.db",
+            None,
+            "its directory {parent} does not exist: create it, or change storage.path",
+        ),
+        (
+            "folder",
+            lambda path: path.mkdir(),
+            "Is a directory; storage.path must name a file that this user may write, on a disk with room",
+        ),
+        (
+            "other.db",
+            _sql("CREATE TABLE customers (name)"),
+            "it is another program's database; storage.path must name a file of its own",
+        ),
+        (
+            "monitor.db",
+            _sql("CREATE TABLE a (b)", "PRAGMA application_id = 0x55424D53", "PRAGMA user_version = 2"),
+            (
+                "a newer version of this monitor wrote it (schema 2, this one knows 1); "
+                "run that version, or move the file away to start without it"
+            ),
+        ),
+    ],
+)
+async def test_a_place_that_cannot_be_used_is_refused_with_what_to_do(
+    tmp_path, clock, place, before, message
+):
+    path = tmp_path / place
+    if before is not None:
+        before(path)
+    content = path.read_bytes() if path.is_file() else None
+    store = Store(path, clock=clock)
+    with pytest.raises(StoreError) as refused:
+        await store.open()
+    await store.close()
+    assert str(refused.value) == f"state file {path}: " + message.format(parent=path.parent)
+    assert (path.read_bytes() if path.is_file() else None) == content  # not ours to touch
+    assert not list(tmp_path.glob("*corrupt*"))
+
+
+async def test_a_locked_file_is_trouble_and_not_damage(path, tmp_path, stores, clock, monkeypatch):
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    store, _ = await stores()
+    await store.commit(Change((batch(1),)))
+    await store.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    blocked = Store(path, clock=clock)
+    with pytest.raises(StoreError, match="locked"):
+        await blocked.open()
+    await blocked.close()
+    other.close()
+    assert not list(tmp_path.glob("*corrupt*"))
+    _, contents = await stores()
+    assert names(contents) == {"batch 1"}
+
+
+async def test_the_files_are_for_their_owner_alone(path, tmp_path, stores):
+    before = os.umask(0)
+    try:
+        store, _ = await stores()
+        await store.commit(Change((batch(1),)))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes["monitor.db"] == modes["monitor.db-wal"] == 0o600
+    assert set(modes.values()) == {0o600}
+
+
+async def _in_the_thread(store: Store, statement: str) -> list:
+    def run() -> list:
+        return store._file._db.execute(statement).fetchall()
+
+    return await asyncio.get_running_loop().run_in_executor(store._thread, run)
+
+
+def test_the_key_in_use_is_the_one_the_samples_have():
+    assert batch(1).key == KEY

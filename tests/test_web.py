@@ -1,0 +1,235 @@
+"""The HTTP surface on a real socket: what it answers, to whom, and what it never does."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import aiohttp
+import pytest
+from samples import NOW, account, batch_key, observation, status
+
+from monitor import evaluate, web
+from monitor.metrics import Instruments
+from monitor.model import (
+    AlertName,
+    AlertState,
+    FailureReason,
+    Phase,
+    QueueStatus,
+    Severity,
+    Snapshot,
+    State,
+)
+from monitor.web import ReloadRefusedError, answers
+
+
+@dataclass
+class Daemon:
+    """As much of the daemon as the surface asks for."""
+
+    shown: Snapshot = field(default_factory=lambda: Snapshot(NOW, (status(),), (account(),)))
+    lives: bool = True
+    polled: bool = True
+    refuses: str | None = None
+    reloads: int = 0
+
+    def snapshot(self):
+        return self.shown
+
+    def healthy(self):
+        return self.lives
+
+    def ready(self):
+        return self.polled
+
+    async def reload(self):
+        self.reloads += 1
+        if self.refuses:
+            raise ReloadRefusedError(self.refuses)
+
+
+@pytest.fixture
+def daemon():
+    return Daemon()
+
+
+@pytest.fixture
+async def client(daemon):
+    instruments = Instruments(endpoints=(), send_failures=(), now=NOW)
+    runner = await web.serve(web.Settings("127.0.0.1", 0), daemon, instruments)
+    port = runner.addresses[0][1]
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", auto_decompress=False) as session:
+        yield session
+    await runner.cleanup()
+
+
+async def ask(client, path, method="GET", **options):
+    async with client.request(method, path, **options) as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+async def test_metrics_are_gzipped_for_those_who_can_take_it_and_plain_for_others(client):
+    code, headers, body = await ask(client, "/metrics", headers={"Accept-Encoding": "gzip"})
+    assert (code, headers["Content-Encoding"]) == (200, "gzip")
+    assert b"ultravox_batch_completion_ratio" in gzip.decompress(body)
+    code, headers, body = await ask(client, "/metrics", headers={"Accept-Encoding": "identity"})
+    assert (code, headers.get("Content-Encoding")) == (200, None)
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert b"ultravox_batch_completion_ratio" in body
+
+
+async def test_batches_tell_numbers_times_and_reasons(client, daemon):
+    _, headers, _ = await ask(client, "/api/v1/batches")
+    assert headers["Content-Type"].startswith("application/json")
+    async with client.get("/api/v1/batches", headers={"Accept-Encoding": "identity"}) as answer:
+        data = await answer.json()
+    assert data["status"] == "success"
+    [batch] = data["data"]["batches"]
+    assert batch["batch"] == "spring-renewals"
+    assert (batch["calls"], batch["completed_calls"], batch["state"]) == (400, 118, "running")
+    assert batch["window_end"] == "2026-11-23T14:00:00.000Z"
+    assert batch["ended"] is None
+    assert batch["labels"] == {"team": "growth"}
+    [main] = data["data"]["accounts"]
+    assert (main["account"], main["up"]) == ("main", True)
+
+
+async def test_alerts_fire_first_the_worst_first_and_told_ones_are_over(client, daemon):
+    def alert(name, phase, severity, minutes):
+        return AlertState(
+            name, phase, NOW - timedelta(minutes=minutes), severity, labels=(("alertname", name.value),)
+        )
+
+    states = (
+        alert(AlertName.BATCH_ENDED, Phase.TOLD, Severity.INFO, 90),
+        alert(AlertName.BATCH_PAUSED_TOO_LONG, Phase.PENDING, Severity.WARNING, 1),
+        alert(AlertName.BATCH_STALLED, Phase.FIRING, Severity.WARNING, 2),
+    )
+    unreachable = alert(AlertName.ACCOUNT_UNREACHABLE, Phase.FIRING, Severity.CRITICAL, 30)
+    daemon.shown = Snapshot(NOW, (status(alerts=states),), (account(alerts=(unreachable,)),))
+    async with client.get("/api/v1/alerts", headers={"Accept-Encoding": "identity"}) as answer:
+        found = (await answer.json())["data"]["alerts"]
+    assert [(one["alertname"], one["state"]) for one in found] == [
+        ("AccountUnreachable", "firing"),
+        ("BatchStalled", "firing"),
+        ("BatchPausedTooLong", "pending"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "flag", "good", "bad"),
+    [("/-/healthy", "lives", "healthy\n", "unhealthy"), ("/-/ready", "polled", "ready\n", "not ready")],
+)
+async def test_health_and_readiness_tell_no_data(client, daemon, path, flag, good, bad):
+    code, _, body = await ask(client, path)
+    assert (code, body.decode()) == (200, good)
+    setattr(daemon, flag, False)
+    code, _, body = await ask(client, path)
+    assert code == 503
+    assert body.decode().startswith(bad)
+
+
+async def test_reload_says_what_is_wrong(client, daemon):
+    code, _, body = await ask(client, "/-/reload", "POST")
+    assert (code, daemon.reloads) == (200, 1)
+    daemon.refuses = "config.yaml:3:5: accounts[0].name: missing"
+    code, _, body = await ask(client, "/-/reload", "POST")
+    assert code == 500
+    assert "config.yaml:3:5: accounts[0].name: missing" in body.decode()
+
+
+async def test_reload_by_get_does_nothing(client, daemon):
+    code, _, _ = await ask(client, "/-/reload")
+    assert (code, daemon.reloads) == (405, 0)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/batches", "/-/healthy"])
+async def test_head_is_answered_and_post_is_not(client, path):
+    code, _, body = await ask(client, path, "HEAD")
+    assert (code, body) == (200, b"")
+    code, _, _ = await ask(client, path, "POST")
+    assert code == 405
+
+
+async def test_the_page_shows_each_batch_with_its_bar_and_what_fires(client, daemon):
+    alert = AlertState(
+        AlertName.BATCH_STALLED,
+        Phase.FIRING,
+        NOW,
+        Severity.WARNING,
+        annotations=(("cause", "unknown"), ("summary", "spring-renewals has made no call for 22 min")),
+    )
+    failing = evaluate.failed(None, FailureReason.TIMEOUT, "account main: no answer within 10 s", NOW)
+    daemon.shown = Snapshot(
+        NOW,
+        (
+            status(alerts=(alert,)),
+            status(observation(total=0, completed=0), key=batch_key(2), failing=failing),
+        ),
+        (account(active_calls=5, allowed_concurrent_calls=5),),
+        (QueueStatus("oncall", 1, NOW, last_error="receiver oncall: HTTP 500"),),
+        store_writable=False,
+    )
+    code, headers, body = await ask(client, "/")
+    page = body.decode()
+    assert code == 200
+    assert '<progress value="0.295" max="1" aria-label="118 of 400 done">' in page
+    assert "spring-renewals has made no call for 22 min" in page
+    assert "account main: no answer within 10 s" in page
+    assert "5 of 5 calls active" in page
+    assert "receiver oncall: HTTP 500" in page
+    assert "The state file cannot be written" in page
+    assert "default-src &#39;none&#39;" not in page
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "<script" not in page
+
+
+async def test_what_others_wrote_stays_text_on_the_page(client, daemon):
+    evil = "<script>alert('x')</script>{{7*7}}"
+    failing = evaluate.failed(None, FailureReason.TIMEOUT, evil, NOW)
+    target = replace(status().target, account=evil)
+    daemon.shown = Snapshot(
+        NOW, (status(batch=evil, agent=evil, failing=failing, target=target),), (account(name=evil),)
+    )
+    _, _, body = await ask(client, "/")
+    page = body.decode()
+    assert "<script" not in page
+    assert "49" not in re.sub(r"<style>.*</style>", "", page, flags=re.DOTALL)
+    assert page.count("&lt;script&gt;") == 5
+
+
+async def test_the_page_without_batches_is_a_page(client, daemon):
+    daemon.shown = Snapshot(NOW)
+    code, _, body = await ask(client, "/")
+    assert code == 200
+    assert b"No batch is watched" in body
+
+
+async def test_a_body_that_nobody_asked_for_is_not_read(client, daemon):
+    code, _, _ = await ask(client, "/-/reload", "POST", data=b"x" * 100_000)
+    assert code in {200, 413}
+
+
+def test_views_list_the_worst_first_and_then_those_that_close_first():
+    def made(number, **changes):
+        return status(observation(**changes), key=batch_key(number), batch=str(number))
+
+    later = NOW + timedelta(hours=9)
+    batches = (
+        made(1, ended_at=NOW, completed=400),
+        made(2, window_end=later),
+        made(3),
+        made(4, paused=True),
+        made(5, window_end=NOW),
+    )
+    found = [one.batch for one in answers.worst_first(batches)]
+    assert found == ["5", "4", "3", "2", "1"]
+    assert {one.assessment.state for one in batches} == {
+        State.ENDED,
+        State.RUNNING,
+        State.PAUSED,
+        State.OVERDUE,
+    }
