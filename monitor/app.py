@@ -16,6 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from aiohttp.web import AppRunner
+
 from monitor import notify, targets, ultravox, web
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError
@@ -60,7 +62,8 @@ class App:
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._runner: web.AppRunner | None = None
+        self._runner: AppRunner | None = None
+        self.started = asyncio.Event()
         self.instruments = Instruments(
             endpoints=ultravox.ENDPOINTS, send_failures=notify.FAILURES, now=clock()
         )
@@ -129,7 +132,7 @@ class App:
         self._hide(secret.get_secret_value() for secret in config.secrets)
         contents = await self.store.open()
         self.poller.restore(contents)
-        self.delivery.restore(contents.notifications)
+        self.delivery.restore(contents)
         self._runner = await web.serve(config.web, self, self.instruments)
         self.delivery.start()
         self.schedule.start()
@@ -139,6 +142,7 @@ class App:
         )
         await self.poller.close_unwatched()
         self._spawn(self._watch_files())
+        self.started.set()
         logger.info(
             "watching",
             extra={
@@ -235,7 +239,7 @@ class App:
         await self.poller.watch_account(name, client, account.policy)
         self.schedule.every(
             _account_job(name),
-            config.poll.account_interval,
+            config.account_interval,
             lambda: self.poller.probe_account(name),
             first_after=None if present else timedelta(0),
         )

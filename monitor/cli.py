@@ -69,7 +69,7 @@ def _fail(text: str) -> NoReturn:
 @_LOG_LEVEL
 @_LOG_FORMAT
 def run(config_file: Path | None, listen_address: str | None, log_level: str, log_format: str) -> None:
-    """Run the daemon.
+    r"""Run the daemon.
 
     \b
     Example: batch-monitor run --config.file config.yaml
@@ -102,7 +102,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
 @cli.command("check-config")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check_config(file: Path) -> None:
-    """Check a configuration file: every mistake at once, with line, column and path in the file.
+    r"""Check a configuration file: every mistake at once, with line, column and path in the file.
 
     \b
     Example: batch-monitor check-config config.yaml
@@ -127,7 +127,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 @cli.command()
 @_URL
 def status(url: str) -> None:
-    """Show the batches of a running daemon, the worst first, and the alerts that fire.
+    r"""Show the batches of a running daemon, the worst first, and the alerts that fire.
 
     \b
     Example: batch-monitor status --url http://monitor.example:10042
@@ -177,7 +177,7 @@ def _ask(url: str, what: str) -> dict[str, Any]:
 def simulate(
     scenario: Path | None, speed: float | None, host: str, port: int, log_level: str, log_format: str
 ) -> None:
-    """Run a pretend Ultravox: the API that the monitor reads, with campaigns made up by a scenario.
+    r"""Run a pretend Ultravox: the API that the monitor reads, with campaigns made up by a scenario.
 
     \b
     Example: batch-monitor simulate --speed 60
@@ -217,7 +217,7 @@ def simulate(
     "--port", type=click.IntRange(0, 65535), default=10042, show_default=True, help="0: any free one."
 )
 def demo(speed: float, seconds: float | None, port: int) -> None:
-    """Show it: a pretend Ultravox, the daemon watching it, and what the daemon sees, live.
+    r"""Show it: a pretend Ultravox, the daemon watching it, and what the daemon sees, live.
 
     No key, no account, no configuration. Ctrl-C ends it.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -40,7 +39,7 @@ def configuration(
 
     rules = Rules()
     alerts: dict[str, dict[str, Any]] = {
-        kind.key: {"for": fast(default_rule(name).hold)} for name, kind in KINDS.items()
+        kind.key: {"for": fast(default_rule(name).hold)} for name, kind in KINDS.items() if not kind.one_shot
     }
     alerts["stalled"] |= {"after": fast(rules.stall_after), "after_at_cap": fast(rules.stall_after_at_cap)}
     accounts = [
@@ -85,7 +84,7 @@ async def run(*, speed: float, seconds: float | None, port: int) -> None:
             folder = Path(name)
             path = folder / "config.yaml"
             path.write_text(configuration(scenario, base_url, speed=speed, port=port, folder=folder))
-            keys = {_variable(account.name): account.api_key for account in scenario.accounts}
+            keys = {_variable(account.name): account.api_key or "" for account in scenario.accounts}
 
             def load() -> config.Config:
                 return config.load(path, os.environ | keys)
@@ -100,37 +99,44 @@ async def _show(
     app: App, console: Console, base_url: str, *, speed: float, seconds: float | None, live: bool
 ) -> None:
     daemon = asyncio.create_task(app.run())
+    started = asyncio.create_task(app.started.wait())
     try:
-        while not app.serving and not daemon.done():
-            await asyncio.sleep(0.01)
-        if daemon.done():
-            await daemon
-        head = Text.assemble(
-            ("Ultravox Batch Monitor, demonstration", "bold"),
-            f": an afternoon at {speed:g} times its speed, all of it made up.\n",
-            ("page     ", "dim"), f"{app.address}/\n",
-            ("metrics  ", "dim"), f"{app.address}/metrics\n",
-            ("api      ", "dim"), f"{app.address}/api/v1/batches\n",
-            ("ultravox ", "dim"), f"{base_url} (pretended)\n",
-            ("Ctrl-C ends it.", "dim"),
-        )  # fmt: skip
-        if not live:
-            console.print(head)
-        async with asyncio.timeout(seconds):
-            with (
-                Live(head, console=console, screen=False, auto_refresh=False)
-                if live
-                else contextlib.nullcontext() as view
-            ):
-                while not daemon.done():
-                    await asyncio.sleep(REFRESH)
-                    if view is not None:
-                        view.update(await _picture(app, head, console.width), refresh=True)
-    except TimeoutError:
-        console.print(await _picture(app, head, console.width))
+        await asyncio.wait({daemon, started}, return_when=asyncio.FIRST_COMPLETED)
+        if not daemon.done():
+            head = _head(app.address, base_url, speed)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await _follow(app, daemon, console, head, live=live)
+            console.print(await _picture(app, head, console.width))
     finally:
+        started.cancel()
         app.stop()
         await daemon
+
+
+async def _follow(app: App, daemon: asyncio.Task[None], console: Console, head: Text, *, live: bool) -> None:
+    """The live view; without a terminal the addresses, and the log is what can be followed."""
+    if not live:
+        console.print(head)
+        await asyncio.shield(daemon)
+        return
+    # transient: what stays on the screen is the last picture, drawn whole
+    with Live(head, console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as view:
+        while not daemon.done():
+            await asyncio.sleep(REFRESH)
+            view.update(await _picture(app, head, console.width), refresh=True)
+
+
+def _head(address: str, base_url: str, speed: float) -> Text:
+    return Text.assemble(
+        ("Ultravox Batch Monitor, demonstration", "bold"),
+        f": an afternoon at {speed:g} times its speed, all of it made up.\n",
+        *(("page      ", "dim"), f"{address}/\n"),
+        *(("metrics   ", "dim"), f"{address}/metrics\n"),
+        *(("api       ", "dim"), f"{address}/api/v1/batches\n"),
+        *(("ultravox  ", "dim"), f"{base_url} (pretended)\n"),
+        ("Ctrl-C ends it.", "dim"),
+    )
 
 
 async def _picture(app: App, head: Text, width: int) -> RenderableType:

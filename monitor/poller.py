@@ -138,7 +138,8 @@ class Poller:
     async def unwatch(self, keys: Iterable[BatchKey]) -> None:
         """Watch these no longer: close their alerts, drop their series, keep their history a while."""
         now = self.clock()
-        records, told = [], []
+        records: list[BatchRecord] = []
+        told: list[Notification] = []
         for key in keys:
             self.watches.pop(key)
             status = self.statuses.pop(key)
@@ -152,7 +153,8 @@ class Poller:
     async def close_unwatched(self) -> None:
         """Close what fires of batches and accounts that left the configuration while we were not running."""
         now = self.clock()
-        records, told = [], []
+        records: list[BatchRecord] = []
+        told: list[Notification] = []
         for record in self._remembered.values():
             if record.dropped_at is None:
                 told += conditions.close(record.alerts, self.receivers, now)

@@ -86,7 +86,7 @@ def alerts_list(alerts: Sequence[dict[str, Any]], now: datetime) -> RenderableTy
 
 
 def screen(
-    data: dict[str, Any], alerts: Sequence[dict[str, Any]], head: str, *, width: int
+    data: dict[str, Any], alerts: Sequence[dict[str, Any]], head: str | Text, *, width: int
 ) -> RenderableType:
     """The whole view: a head line, the batches, the alerts."""
     now = datetime.fromisoformat(data["at"])
@@ -96,7 +96,7 @@ def screen(
         for account in accounts
     ]
     return Group(
-        Text(head),
+        Text(head) if isinstance(head, str) else head,
         Text(),
         batches_table(data["batches"], now, width=width),
         Text(),

@@ -77,7 +77,7 @@ class ScriptedReceiver:
         if answer == HANG:
             await self.released.wait()
             answer = 200
-        if answer in {RESET, GARBAGE} and request.transport is not None:
+        if answer in (RESET, GARBAGE) and request.transport is not None:
             if answer == GARBAGE:
                 request.transport.write(b"220 mail.example ready\r\n\r\n")
             request.transport.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from receivers import MovedClock, notification
-from samples import KEY, NOW, batch_key, observation, status
+from samples import NOW, batch_key, observation, status
 
 from monitor import store as store_module
 from monitor.model import (
@@ -526,7 +526,3 @@ async def _in_the_thread(store: Store, statement: str) -> list:
         return store._file._db.execute(statement).fetchall()
 
     return await asyncio.get_running_loop().run_in_executor(store._thread, run)
-
-
-def test_the_key_in_use_is_the_one_the_samples_have():
-    assert batch(1).key == KEY

@@ -5,15 +5,16 @@ ended for a while; what is posted no more lapses by itself. What to post is deri
 alone, so a restart changes nothing. Every address gets all of it: peers of a cluster do not share alerts.
 
 An *episode* is one firing of one alert: its firing message and, later, the message of its end.
-| firing message       | message of the end                  | posted                                       |
-| -------------------- | ----------------------------------- | -------------------------------------------- |
-| any                  | none                                | firing                                       |
-| one-shot             | has none                            | firing, until 1 h after it was accepted      |
-| accepted before the end      | not accepted, or < 15 min ago | resolved                                   |
-| not accepted before the end  | any                           | firing, until 10 min after it was accepted |
-| the same, 10 min later       | not accepted, or < 15 min ago | resolved                                   |
-| any                          | accepted 15 min ago           | nothing                                    |
-| given up                     | any                           | nothing                                    |
+
+| firing message              | message of its end        | posted                                       |
+| --------------------------- | ------------------------- | -------------------------------------------- |
+| any                         | none yet                  | firing                                       |
+| a one-shot                  | has none                  | firing, until 1 h after it was accepted      |
+| accepted before the end     | any                       | resolved, until 15 min after it was accepted |
+| not accepted before the end | any                       | firing, until 10 min after it was accepted   |
+| the same, 10 min later      | any                       | resolved, until 15 min after it was accepted |
+| given up                    | any                       | nothing                                      |
+
 Alertmanager never notifies what arrives resolved or resolves inside its group_wait: hence the 10 min.
 Of one alert, only the latest episode is posted: two states of the same labels would overwrite each other.
 """
@@ -116,7 +117,7 @@ def _said(
     if ended is None:
         return (firing, now + ENDS_AFTER) if firing is not None else None
     end = ended.created_at
-    if firing is not None and (firing.delivered_at is None or firing.delivered_at > ended.created_at):
+    if firing is not None and (firing.delivered_at is None or firing.delivered_at >= ended.created_at):
         if firing.delivered_at is None or now < firing.delivered_at + HOLD_FIRING:
             return firing, now + ENDS_AFTER
         end = firing.delivered_at + HOLD_FIRING

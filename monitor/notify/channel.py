@@ -142,7 +142,7 @@ def _connection_failure(error: Exception) -> tuple[SendFailure, str]:
             )
         case aiohttp.ClientConnectorError():
             return SendFailure.CONNECTION, "no connection"
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return SendFailure.REFUSED, "its address is not a valid URL"
         case aiohttp.ClientConnectionError() | OSError():
             return SendFailure.CONNECTION, "the connection was lost before an answer came"

@@ -1,0 +1,6 @@
+"""The configuration: YAML to the settings of each component. The only place that knows YAML keys."""
+
+from monitor.config.build import Account, Config, ConfigError, load
+from monitor.config.document import Mistake
+
+__all__ = ["Account", "Config", "ConfigError", "Mistake", "load"]

@@ -1,0 +1,188 @@
+"""YAML to plain data that still knows where each value stands, so that a mistake can be pointed at.
+
+YAML only: which keys exist, and what they mean, is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Steps = tuple[str | int, ...]
+"""The way to a value: keys and list positions."""
+
+NODE_LIMIT = 100_000
+"""Values of a document, aliases followed. No real configuration comes near; "billion laughs" goes beyond."""
+
+DEPTH_LIMIT = 50
+"""Nested maps and lists."""
+
+_VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """Something wrong in the file. Line and column count from 1."""
+
+    line: int
+    column: int
+    path: str
+    text: str
+
+
+@dataclass(slots=True)
+class Document:
+    """The data, where everything stands, and what was wrong already."""
+
+    data: Any = None
+    values: dict[Steps, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[Steps, tuple[int, int]] = field(default_factory=dict)
+    from_environment: set[Steps] = field(default_factory=set)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def mistake(self, path: Steps, text: str, *, at_key: bool = False) -> None:
+        """Note a mistake at this path, or at the nearest place above it that is in the file."""
+        known = self.keys if at_key else self.values
+        place = path
+        while place and place not in known:
+            place = place[:-1]
+        line, column = known.get(place) or self.values.get(place) or (1, 1)
+        self.mistakes.append(Mistake(line, column, written(path), text))
+
+
+def written(path: Steps) -> str:
+    """`accounts[0].batches[1].batch_id`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def parse(content: bytes, environ: Mapping[str, str]) -> Document:
+    """The one document in the file. What is wrong is in its `mistakes`; nothing is raised."""
+    document = Document()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        document.mistakes.append(Mistake(line, 1, "", "not UTF-8: save the file as UTF-8"))
+        return document
+    try:
+        loader = yaml.CSafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                document.mistakes.append(
+                    Mistake(1, 1, "", "the file is empty: config.example.yaml shows what belongs into it")
+                )
+            else:
+                document.data = _Reader(document, loader, environ).read(node, (), 0)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        document.mistakes.append(Mistake(*place, "", f"not YAML: {_problem(error)}"))
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        position = getattr(error, "position", 0)
+        line = text.count("\n", 0, position) + 1
+        document.mistakes.append(
+            Mistake(line, 1, "", "not YAML: a control character that YAML does not allow")
+        )
+    except RecursionError:
+        document.mistakes.append(Mistake(1, 1, "", f"nested deeper than {DEPTH_LIMIT} levels"))
+    return document
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "it cannot be read"
+    if "found another document" in problem or "expected a single document" in (error.context or ""):
+        return "a second document (`---`): put everything into one"
+    return problem
+
+
+class _TooLargeError(yaml.MarkedYAMLError):
+    pass
+
+
+class _Reader:
+    """Walks the nodes of one document."""
+
+    def __init__(self, document: Document, loader: Any, environ: Mapping[str, str]) -> None:
+        self._document = document
+        self._loader = loader
+        self._environ = environ
+        self._nodes = 0
+
+    def read(self, node: yaml.Node, path: Steps, depth: int) -> Any:
+        """The plain value of a node."""
+        self._nodes += 1
+        mark = node.start_mark
+        if self._nodes > NODE_LIMIT or depth > DEPTH_LIMIT:
+            what = (
+                f"more than {NODE_LIMIT:,} values"
+                if depth <= DEPTH_LIMIT
+                else f"nested deeper than {DEPTH_LIMIT} levels"
+            )
+            raise _TooLargeError(None, None, what, mark)
+        self._document.values[path] = (mark.line + 1, mark.column + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*path, at), depth + 1) for at, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Steps, depth: int) -> dict[str, Any]:
+        own = set[str]()
+        for key, _ in node.value:
+            name = self._key(key)
+            if name in own and name != "<<":
+                first = next(k for k, _ in node.value if k.value == key.value).start_mark.line + 1
+                self._document.keys[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
+                self._document.mistake((*path, name), f"there twice: first on line {first}", at_key=True)
+            own.add(name)
+        self._loader.flatten_mapping(node)  # merge keys: `<<: *defaults`
+        found = {}
+        for key, value in node.value:
+            name = self._key(key)
+            self._document.keys[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
+            found[name] = self.read(value, (*path, name), depth + 1)
+        return found
+
+    def _key(self, node: yaml.Node) -> str:
+        if isinstance(node, yaml.ScalarNode):
+            return str(node.value)
+        raise yaml.MarkedYAMLError(None, None, "a key that is a list or a map", node.start_mark)
+
+    def _scalar(self, node: yaml.Node, path: Steps) -> Any:
+        try:
+            value = self._loader.construct_object(node)
+        except (ValueError, OverflowError):  # a date like 2026-99-99
+            return str(node.value)
+        if not isinstance(value, str):
+            return value
+        return self._expanded(value, path)
+
+    def _expanded(self, value: str, path: Steps) -> str:
+        """`${NAME}` is the environment's; `$$` is a dollar sign."""
+
+        def replaced(match: re.Match[str]) -> str:
+            if match[0] == "$$":
+                return "$"
+            name = match[1]
+            if name is None:
+                self._document.mistake(path, "an unfinished ${…}: write ${NAME}, or $$ for a dollar sign")
+                return ""
+            self._document.from_environment.add(path)
+            found = self._environ.get(name)
+            if not found:
+                state = "not set" if found is None else "empty"
+                self._document.mistake(path, f"the environment variable {name} is {state}")
+                return ""
+            return found
+
+        return _VARIABLE.sub(replaced, value)

@@ -1,0 +1,334 @@
+"""The keys of the configuration file, their types and their bounds. Which values follow is build.py's.
+
+Field names are the keys. The texts for what can be wrong with a value stand here too: what is wrong,
+and what to write instead, never the value itself, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import timedelta
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from monitor.messages import RESERVED_LABELS
+from monitor.model import Severity
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
+_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_ORDER = ("y", "w", "d", "h", "m", "s", "ms")
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_PLACEHOLDERS = frozenset({"account", "agent_id", "alertname", "batch", "batch_id"})
+LONGEST = timedelta(days=366)
+
+
+def _wrong(text: str) -> PydanticCustomError:
+    return PydanticCustomError("ours", "{text}", {"text": text})
+
+
+def _duration(value: object) -> timedelta:
+    """Prometheus' durations: `30s`, `5m`, `1h30m`."""
+    if value == 0 and not isinstance(value, bool):
+        return timedelta(0)
+    if isinstance(value, str) and value == "0":
+        return timedelta(0)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise _wrong("a duration needs a unit: write it like 30s, 5m or 1h30m")
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if match is None or len(value if isinstance(value, str) else "") > 20:
+        raise _wrong("not a duration: write it like 30s, 5m or 1h30m")
+    seconds = sum(
+        int(number) * _UNITS[unit] for unit, number in zip(_ORDER, match.groups(), strict=True) if number
+    )
+    if seconds > LONGEST.total_seconds():
+        raise _wrong("longer than a year")
+    return timedelta(seconds=seconds)
+
+
+def _between(lowest: timedelta, highest: timedelta, text: str) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if not lowest <= value <= highest:
+            raise _wrong(text)
+        return value
+
+    return AfterValidator(check)
+
+
+def _uuid(value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong("not a UUID: put it in quotes, as 8-4-4-4-12 hexadecimal digits")
+    try:
+        found = str(uuid.UUID(value))
+    except ValueError:
+        found = ""
+    if found != value.lower():
+        raise _wrong("not a UUID: write it as 8-4-4-4-12 hexadecimal digits")
+    return found
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable or not value.isprintable() or " " in value:
+        raise _wrong("not a URL: write it as http://host:port/path or https://…")
+    return value
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(_url(value))
+    if parts.query or parts.fragment or parts.username is not None:
+        raise _wrong("must be a scheme, a host and perhaps a path: no user, no query, no fragment")
+    return value.rstrip("/")
+
+
+def _template(value: str) -> str:
+    for name in re.findall(r"\{([^}]*)\}", value):
+        if name not in _PLACEHOLDERS:
+            known = ", ".join(f"{{{one}}}" for one in sorted(_PLACEHOLDERS))
+            raise _wrong(f"{{{name}}} is not known: the placeholders are {known}")
+    return _url(value)
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise _wrong("must not hold line breaks or control characters")
+    return value
+
+
+def _label_name(name: str) -> str:
+    if not _LABEL_NAME.fullmatch(name) or name.startswith("__"):
+        raise _wrong("not a label name: letters, digits and _, not first a digit, not first __")
+    if name in RESERVED_LABELS:
+        raise _wrong("is a label of the monitor's own: choose another name")
+    return name
+
+
+def _listen_address(value: object) -> tuple[str, int]:
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]*):(\d{1,5})", value) if isinstance(value, str) else None
+    if match is None or int(match[2]) > 65535:
+        raise _wrong("not an address: write it as :10042, 127.0.0.1:10042 or [::1]:10042")
+    return match[1].strip("[]"), int(match[2])
+
+
+Duration = Annotated[timedelta, PlainValidator(_duration)]
+_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+Interval = Annotated[Duration, _between(_SECOND, _HOUR, "must be between 1s and 1h")]
+Timeout = Annotated[Duration, _between(_SECOND / 10, 2 * _MINUTE, "must be between 100ms and 2m")]
+Patience = Annotated[Duration, _between(_SECOND, LONGEST, "must be at least 1s")]
+Uuid = Annotated[str, PlainValidator(_uuid)]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+Url = Annotated[str, AfterValidator(_url)]
+Labels = dict[Annotated[str, AfterValidator(_label_name)], Text]
+
+
+class Block(BaseModel):
+    """How every block of the file is read."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _severity(value: object) -> Severity:
+    for severity in Severity:
+        if severity == value:
+            return severity
+    raise _wrong("must be info, warning or critical")
+
+
+_Severity = Annotated[Severity, PlainValidator(_severity)]
+
+
+class OneShotAlert(Block):
+    """An alert that tells of an event."""
+
+    enabled: bool | None = None
+    severity: _Severity | None = None
+
+
+class Alert(OneShotAlert):
+    """An alert that fires while something holds."""
+
+    model_config = ConfigDict(populate_by_name=False)
+
+    for_: Duration | None = Field(None, alias="for")
+    keep_firing_for: Duration | None = None
+    repeat_every: Patience | None = None
+
+
+class StalledAlert(Alert):
+    """BatchStalled, and with it the state `stalled`."""
+
+    after: Patience | None = None
+    after_at_cap: Patience | None = None
+
+
+class Unmade(Block):
+    """Calls left unmade at the end that are tolerated: so many, or this share of all, whichever is more."""
+
+    count: Annotated[int, Field(ge=0)] = 0
+    ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class EndedIncompleteAlert(OneShotAlert):
+    """BatchEndedIncomplete."""
+
+    unmade_over: Unmade | None = None
+
+
+class BatchAlerts(Block):
+    """The alerts of batches."""
+
+    stalled: StalledAlert | None = None
+    ended: OneShotAlert | None = None
+    ended_incomplete: EndedIncompleteAlert | None = None
+    overdue: Alert | None = None
+    paused_too_long: Alert | None = None
+    unreachable: Alert | None = None
+    gone: Alert | None = None
+
+
+class AllAlerts(BatchAlerts):
+    """The alerts of batches and of accounts."""
+
+    account_unreachable: Alert | None = None
+    account_key_rejected: Alert | None = None
+
+
+class Batch(Block):
+    """A batch to watch."""
+
+    agent_id: Uuid
+    batch_id: Uuid
+    name: Text | None = None
+    labels: Labels = {}
+    alerts: BatchAlerts = BatchAlerts()
+
+
+class Agent(Block):
+    """Settings for all batches of an agent."""
+
+    agent_id: Uuid
+    name: Text | None = None
+    labels: Labels = {}
+    alerts: BatchAlerts = BatchAlerts()
+
+
+class Account(Block):
+    """An account, its key and its batches."""
+
+    name: Name
+    api_key: str | None = None
+    api_key_file: Text | None = None
+    base_url: Annotated[str, AfterValidator(_base_url)] = "https://api.ultravox.ai"
+    max_requests_per_second: Annotated[float, Field(gt=0, le=200)] = 20.0
+    alerts: AllAlerts = AllAlerts()
+    agents: list[Agent] = []
+    batches: list[Batch] = []
+
+
+class Poll(Block):
+    """How often is asked, and how long an answer may take."""
+
+    interval: Interval = timedelta(seconds=30)
+    timeout: Timeout = timedelta(seconds=10)
+    account_interval: Interval = timedelta(minutes=1)
+
+
+class Alertmanager(Block):
+    """Alertmanager's addresses: all peers of one cluster."""
+
+    urls: Annotated[list[Url], Field(min_length=1)]
+    timeout: Timeout = timedelta(seconds=10)
+
+
+class Webhook(Block):
+    """A webhook."""
+
+    url: Url | None = None
+    url_file: Text | None = None
+    secret: str | None = None
+    secret_file: Text | None = None
+    timeout: Timeout = timedelta(seconds=10)
+
+
+class Receiver(Block):
+    """One place alerts go to: exactly one channel."""
+
+    name: Name
+    alertmanager: Alertmanager | None = None
+    webhook: Webhook | None = None
+
+
+class Links(Block):
+    """URL templates in messages."""
+
+    dashboard_url: Annotated[str, AfterValidator(_template)] | None = None
+    runbook_url: Annotated[str, AfterValidator(_template)] | None = None
+
+
+class Storage(Block):
+    """The state file."""
+
+    path: Text | None = "monitor.db"
+
+
+class Web(Block):
+    """The HTTP surface."""
+
+    listen_address: Annotated[tuple[str, int], PlainValidator(_listen_address)] = ("", 10042)
+    external_url: Url | None = None
+
+
+class File(Block):
+    """The whole file."""
+
+    accounts: Annotated[list[Account], Field(min_length=1)]
+    poll: Poll = Poll()
+    alerts: AllAlerts = AllAlerts()
+    receivers: list[Receiver] = []
+    links: Links = Links()
+    storage: Storage = Storage()
+    web: Web = Web()
+
+
+_TEXTS: dict[str, str] = {
+    "missing": "missing",
+    "string_type": "must be text: put it in quotes",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "list_type": "must be a list: one `- ` for each",
+    "dict_type": "must be a map of `name: value`",
+    "model_type": "must be a map of `key: value`",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be 1 to 64 letters, digits, `_`, `.` or `-`",
+    "finite_number": "must be a number",
+}
+
+
+def explained(error: Any) -> str:
+    """What is wrong by a validation error, without the value."""
+    kind, context = error["type"], error.get("ctx", {})
+    match kind:
+        case "ours":
+            return str(context["text"])
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:g}"
+        case "greater_than":
+            return f"must be more than {context['gt']:g}"
+        case "less_than_equal":
+            return f"must be at most {context['le']:g}"
+        case "string_too_long":
+            return f"longer than {context['max_length']} characters"
+        case _:
+            return _TEXTS.get(kind) or str(error["msg"]).lower()

@@ -1,0 +1,270 @@
+"""The Ultravox API, read only: the one module that talks to it, and the one that wraps its errors.
+
+Only GET, only to the account's own base URL, and no redirect is followed: the key goes nowhere else.
+The API's own words are never quoted in an error: they could hold anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from pydantic import SecretStr
+
+from monitor import __version__
+from monitor.clock import Clock
+from monitor.model import BatchKey, FailureReason, Observation
+from monitor.ultravox import payload
+from monitor.ultravox.limiter import Limiter
+
+ENDPOINTS = ("get_batch", "accounts_me", "get_agent")
+"""Label values of `endpoint`."""
+
+BODY_LIMIT = 8 * 1024 * 1024
+"""Bytes of an answer, unpacked, that are read at most."""
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""`Date` has whole seconds and was written before it arrived: up to this, the API's clock counts as ours."""
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+"""Seconds that all requests of the account are held back after a 429 that does not say how long: doubled each time."""
+
+RETRY_AFTER_CAP = 300.0
+"""Seconds. An API that asks for more patience than this is asked again after this."""
+
+
+class UltravoxError(Exception):
+    """A request that failed. The text is safe to show: no key, no word of the API's."""
+
+    def __init__(self, reason: FailureReason, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+    @property
+    def again_helps(self) -> bool:
+        """Whether the same request may succeed later without anybody changing something."""
+        return self.reason not in {
+            FailureReason.UNAUTHORIZED,
+            FailureReason.FORBIDDEN,
+            FailureReason.NOT_FOUND,
+            FailureReason.CLIENT_ERROR,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """How one account is asked."""
+
+    account: str
+    api_key: SecretStr
+    base_url: str = "https://api.ultravox.ai"
+    timeout: timedelta = timedelta(seconds=10)  # for a whole request: connection, answer, body
+    max_requests_per_second: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class AccountAnswer:
+    """What `accounts/me` tells."""
+
+    name: str
+    active_calls: int
+    allowed_concurrent_calls: int | None  # None: no hard cap
+    clock_skew: timedelta | None  # the API's clock minus ours; None: it told no time
+
+
+_Model = TypeVar("_Model", bound=payload.Payload)
+
+
+class Client:
+    """Asks for one account. `on_response` hears (endpoint, status or None when no answer came)."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        *,
+        clock: Clock,
+        on_response: Callable[[str, int | None], None] = lambda _, __: None,
+        on_throttled: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._on_response = on_response
+        self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
+        self._pause = FIRST_PAUSE
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get_batch(self, key: BatchKey) -> Observation:
+        """One batch as it is now, by the API's clock. UltravoxError."""
+        path = f"/api/agents/{quote(key.agent_id, safe='')}/scheduled_batches/{quote(key.batch_id, safe='')}"
+        batch, skew = await self._get("get_batch", path, payload.Batch)
+        if batch.batch_id.lower() != key.batch_id.lower():
+            raise self._error(FailureReason.BAD_RESPONSE, "get_batch: answered with another batch")
+        return Observation(
+            at=self._clock() + (skew or timedelta(0)),
+            created=batch.created,
+            total=batch.total_count,
+            completed=batch.completed_count,
+            ended_at=batch.ended_at,
+            window_start=batch.window_start,
+            window_end=batch.window_end,
+            paused=bool(batch.paused),
+            throttle=batch.throttle,
+        )
+
+    async def get_account(self) -> AccountAnswer:
+        """The account of the key: the probe of whether it can be used at all. UltravoxError."""
+        account, skew = await self._get("accounts_me", "/api/accounts/me", payload.Account)
+        return AccountAnswer(account.name, account.active_calls, account.allowed_concurrent_calls, skew)
+
+    async def get_agent_name(self, agent_id: str) -> str:
+        """The name that people gave the agent. UltravoxError."""
+        agent, _ = await self._get("get_agent", f"/api/agents/{quote(agent_id, safe='')}", payload.Agent)
+        return agent.name
+
+    async def close(self) -> None:
+        """Close the connections. What is asked afterwards opens new ones."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _get(self, endpoint: str, path: str, model: type[_Model]) -> tuple[_Model, timedelta | None]:
+        """The answer, and the API's clock minus ours. All errors of asking are wrapped here, once."""
+        await self._limiter.acquire()
+        started = self._clock()
+        status: int | None = None
+        timeout = self._settings.timeout.total_seconds()
+        try:
+            # aiohttp repeats a GET once by itself when a kept-alive connection turns out to be dead:
+            # the limits leave room for that.
+            async with (
+                asyncio.timeout(timeout),
+                self._open().get(
+                    self._settings.base_url.rstrip("/") + path,
+                    headers={"X-API-Key": self._settings.api_key.get_secret_value()},
+                    allow_redirects=False,
+                ) as response,
+            ):
+                status = response.status
+                skew = clock_skew(response.headers.get("Date"), started, self._clock())
+                if status != 200:
+                    raise self._refusal(endpoint, response)
+                body = await _bounded(response)
+                answer = payload.read(model, body)
+        # `from None` where the cause quotes the request, whose headers hold the key.
+        except TimeoutError:
+            raise self._error(
+                FailureReason.TIMEOUT, f"{endpoint}: no full answer within {timeout:g} s"
+            ) from None
+        except payload.MalformedError as error:
+            raise self._error(FailureReason.BAD_RESPONSE, f"{endpoint}: {error}") from None
+        except aiohttp.ClientPayloadError:
+            # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
+            raise self._error(FailureReason.CONNECTION, f"{endpoint}: the answer broke off") from None
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError):
+            raise self._error(FailureReason.BAD_RESPONSE, f"{endpoint}: the answer is not HTTP") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._error(FailureReason.CONNECTION, f"{endpoint}: {_cause(error)}") from None
+        finally:
+            self._on_response(endpoint, status)
+        self._pause = FIRST_PAUSE
+        return answer, skew
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
+                trust_env=True,  # proxies, as every command line program takes them
+            )
+        return self._session
+
+    def _refusal(self, endpoint: str, response: aiohttp.ClientResponse) -> UltravoxError:
+        status = response.status
+        match status:
+            case 401:
+                reason, said = FailureReason.UNAUTHORIZED, "the API key was rejected"
+            case 403:
+                reason, said = FailureReason.FORBIDDEN, "the API key may not do this"
+            case 404:
+                reason, said = FailureReason.NOT_FOUND, "not found"
+            case 429:
+                reason, said = FailureReason.THROTTLED, "too many requests"
+            case _ if status >= 500:
+                reason, said = FailureReason.SERVER_ERROR, "the API is in trouble"
+            case _:
+                reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
+        after = retry_after(response.headers.get("Retry-After"), self._clock())
+        if reason is FailureReason.THROTTLED:
+            self._limiter.pause(after.total_seconds() if after is not None else self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return self._error(reason, f"{endpoint}: {said} (HTTP {status})", retry_after=after)
+
+    def _error(
+        self, reason: FailureReason, text: str, *, retry_after: timedelta | None = None
+    ) -> UltravoxError:
+        return UltravoxError(reason, f"account {self._settings.account}: {text}", retry_after=retry_after)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body, if it is not absurdly long; what it unpacks to counts, so that a small bomb is none."""
+    parts, size = [], 0
+    async for part in response.content.iter_chunked(64 * 1024):
+        size += len(part)
+        if size > BODY_LIMIT:
+            raise payload.MalformedError(f"more than {BODY_LIMIT // 1024 // 1024} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _cause(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "the host's name cannot be resolved"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            return "its certificate is not accepted, or it speaks no TLS"
+        case aiohttp.ClientConnectorError():
+            return "no connection"
+        case _:
+            return "the connection was lost before an answer came"
+
+
+def clock_skew(date: str | None, started: datetime, ended: datetime) -> timedelta | None:
+    """The API's clock minus ours, from the `Date` of an answer to a request between these instants.
+
+    None: it told no time. Zero up to CLOCK_TOLERANCE.
+    """
+    if date is None:
+        return None
+    try:
+        told = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    if told.tzinfo is None:
+        told = told.replace(tzinfo=UTC)
+    skew = told - (started + (ended - started) / 2)
+    return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else skew
+
+
+def retry_after(value: str | None, now: datetime) -> timedelta | None:
+    """What a Retry-After header asks for: seconds or a date (RFC 9110, 10.2.3), at most RETRY_AFTER_CAP."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if value.strip().isdigit() else _until(value, now)
+    except ValueError:
+        return None
+    return timedelta(seconds=min(max(seconds, 0.0), RETRY_AFTER_CAP))
+
+
+def _until(value: str, now: datetime) -> float:
+    at = parsedate_to_datetime(value)
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()

@@ -1,0 +1,91 @@
+"""What the API says, read strictly: a number is a number, a date is a date, and what we do not need is dropped.
+
+There is no field for `webhookSecret` or `webhookUrl`, so that nothing behind this file can hold one.
+Unknown fields may appear at any time and change nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+COUNT_LIMIT = 10_000_000
+"""Calls beyond which a count is taken for nonsense."""
+
+
+class MalformedError(Exception):
+    """The answer is not what it should be. The text names the field, never its value."""
+
+
+def _utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # year 1 or 9999, with an offset that leads out of the calendar
+        raise ValueError("a date outside the calendar") from None
+
+
+_Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+_Count = Annotated[int, Field(ge=0, le=COUNT_LIMIT)]
+_Text = Annotated[str, StringConstraints(max_length=200)]
+
+
+class Payload(BaseModel):
+    """How every answer is read."""
+
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+
+class Batch(Payload):
+    """A scheduled call batch."""
+
+    batch_id: _Text
+    created: _Instant
+    total_count: _Count
+    completed_count: _Count
+    ended_at: _Instant | None
+    window_start: _Instant | None = None
+    window_end: _Instant | None = None
+    paused: bool | None = None
+    throttle: _Text | None = None
+
+
+class Account(Payload):
+    """The account of a key."""
+
+    name: _Text
+    active_calls: _Count
+    allowed_concurrent_calls: _Count | None
+
+
+class Agent(Payload):
+    """An agent."""
+
+    agent_id: _Text
+    name: _Text
+
+
+_Model = TypeVar("_Model", bound=Payload)
+
+
+def read(model: type[_Model], body: bytes) -> _Model:
+    """The body as this model; MalformedError when it is none."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        field = ".".join(str(step) for step in found["loc"])
+        what = "not JSON" if found["type"] == "json_invalid" else found["msg"].lower()
+        raise MalformedError(f"{field}: {what}" if field else what) from None

@@ -1,0 +1,311 @@
+"""Webhooks speak Alertmanager's language to the letter, sign what they say, and give nothing away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import socket
+import traceback
+from collections import deque
+from dataclasses import replace
+from datetime import timedelta
+
+import aiohttp
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+from receivers import GARBAGE, HANG, RESET, ScriptedReceiver, notification
+from samples import NOW
+
+from monitor import __version__, notify
+from monitor.model import Alert, MessageKind
+from monitor.notify import webhook
+from monitor.notify.channel import SendError, SendFailure, Wire, retry_after, web_url
+
+SECRET = "s3cr3t-of-the-crm"
+TOKEN = "t0k3n-in-the-path"
+PAGE = "https://monitor.example/campaigns"
+
+
+@pytest.fixture
+async def receiver():
+    made = ScriptedReceiver()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def wire():
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        yield Wire(session, "crm", NOW, PAGE)
+
+
+def settings(url: str, **changes) -> webhook.Settings:
+    made = webhook.Settings(SecretStr(f"{url}/hooks/{TOKEN}"), SecretStr(SECRET))
+    return replace(made, **changes)
+
+
+async def failure(sending) -> SendError:
+    with pytest.raises(SendError) as raised:
+        await sending
+    shown = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
+    for private in (TOKEN, SECRET, "127.0.0.1", "quoted here"):
+        assert private not in shown
+    assert "crm" in str(raised.value)
+    return raised.value
+
+
+# What is sent
+
+
+def test_a_firing_message_is_alertmanagers_json_to_the_letter():
+    message = notification(
+        created_at=NOW + timedelta(seconds=30), starts_at=NOW + timedelta(microseconds=1500)
+    )
+    said = {"alertname": "BatchStalled", "severity": "warning", "account": "main", "batch_id": "b1"}
+    assert json.loads(webhook.render(message, PAGE)) == {
+        "version": "4",
+        "groupKey": '{}:{account="main", alertname="BatchStalled", batch_id="b1"}',
+        "truncatedAlerts": 0,
+        "status": "firing",
+        "receiver": "crm",
+        "groupLabels": {"alertname": "BatchStalled", "account": "main", "batch_id": "b1"},
+        "commonLabels": said,
+        "commonAnnotations": {"summary": "message 1"},
+        "externalURL": PAGE,
+        "alerts": [
+            {
+                "status": "firing",
+                "labels": said,
+                "annotations": {"summary": "message 1"},
+                "startsAt": "2026-11-23T12:00:00.001500Z",
+                "endsAt": "0001-01-01T00:00:00Z",
+                "generatorURL": PAGE,
+                "fingerprint": webhook.fingerprint(said),
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "ends_at"),
+    [
+        (MessageKind.FIRING, "firing", "0001-01-01T00:00:00Z"),
+        (MessageKind.REMINDER, "firing", "0001-01-01T00:00:00Z"),
+        (MessageKind.RESOLVED, "resolved", "2026-11-23T12:10:00Z"),
+    ],
+)
+def test_status_and_end_follow_the_kind_of_message(kind, status, ends_at):
+    message = notification(kind=kind, created_at=NOW + timedelta(minutes=10))
+    body = json.loads(webhook.render(message, None))
+    assert (body["status"], body["alerts"][0]["status"], body["alerts"][0]["endsAt"]) == (
+        status,
+        status,
+        ends_at,
+    )
+    assert body["alerts"][0]["startsAt"] == "2026-11-23T12:00:00Z"
+
+
+def test_firing_reminder_and_end_of_an_alert_share_their_group_and_another_alert_does_not():
+    keys = [
+        json.loads(webhook.render(notification(n, kind=kind), PAGE))["groupKey"]
+        for n, kind in enumerate(MessageKind)
+    ]
+    assert len(set(keys)) == 1
+    other = notification(batch_id="b2")
+    assert json.loads(webhook.render(other, PAGE))["groupKey"] != keys[0]
+
+
+def test_the_body_depends_on_nothing_that_a_retry_changes():
+    first = notification()
+    tried = replace(first, attempts=7, next_attempt_at=NOW, last_error="503")
+    assert webhook.render(tried, PAGE) == webhook.render(first, PAGE)
+
+
+def test_an_account_alert_an_empty_label_and_odd_characters():
+    said = (("account", 'm"ä\ud800in'), ("alertname", "AccountUnreachable"), ("team", ""))
+    message = notification()
+    body = json.loads(webhook.render(replace(message, alert=Alert(said, (), NOW)), "javascript:alert(1)"))
+    assert body["groupLabels"] == {"account": 'm"ä\ud800in', "alertname": "AccountUnreachable"}
+    assert "team" not in body["commonLabels"]
+    assert body["externalURL"] == body["alerts"][0]["generatorURL"] == ""
+
+
+def test_the_fingerprint_is_the_one_a_real_alertmanager_gives():
+    said = {"alertname": "BatchStalled", "account": "main", "batch": 'Frühling "x"'}
+    assert webhook.fingerprint(said) == "26e18fe861bbd472"  # asked of Alertmanager 0.25
+    assert webhook.fingerprint(dict(reversed(said.items()))) == "26e18fe861bbd472"
+
+
+async def test_headers_name_the_message_and_sign_exactly_the_bytes_sent(receiver, wire):
+    message = notification()
+    await settings(receiver.url).send(wire, message)
+    [request] = receiver.requests
+    assert request.path == f"/hooks/{TOKEN}"
+    assert request.headers["Idempotency-Key"] == "id-1"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["User-Agent"] == f"ultravox-batch-monitor/{__version__}"
+    expected = hmac.new(SECRET.encode(), request.body, hashlib.sha256).hexdigest()
+    assert request.headers["X-Ultravox-Monitor-Signature"] == f"sha256={expected}"
+    assert request.body == webhook.render(message, PAGE)
+
+
+async def test_without_a_secret_there_is_no_signature(receiver, wire):
+    await settings(receiver.url, secret=None).send(wire, notification())
+    assert "X-Ultravox-Monitor-Signature" not in receiver.requests[0].headers
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+async def test_every_2xx_is_a_delivery(receiver, wire, status):
+    receiver.script = deque([status])
+    await settings(receiver.url).send(wire, notification())
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "again_helps", "asked_for"),
+    [
+        (400, SendFailure.REFUSED, False, None),
+        (401, SendFailure.REFUSED, False, None),
+        (404, SendFailure.REFUSED, False, None),
+        (410, SendFailure.REFUSED, False, None),
+        (408, SendFailure.TIMEOUT, True, None),
+        (425, SendFailure.THROTTLED, True, None),
+        (429, SendFailure.THROTTLED, True, None),
+        ((429, {"Retry-After": "120"}), SendFailure.THROTTLED, True, timedelta(minutes=2)),
+        ((503, {"Retry-After": "120"}), SendFailure.SERVER_ERROR, True, timedelta(minutes=2)),
+        (500, SendFailure.SERVER_ERROR, True, None),
+        (304, SendFailure.BAD_RESPONSE, True, None),
+        (RESET, SendFailure.CONNECTION, True, None),
+        (GARBAGE, SendFailure.BAD_RESPONSE, True, None),
+        (HANG, SendFailure.TIMEOUT, True, None),
+    ],
+)
+async def test_what_an_answer_means(receiver, wire, answer, reason, again_helps, asked_for):
+    receiver.script = deque([answer])
+    error = await failure(
+        settings(receiver.url, timeout=timedelta(seconds=0.2 if answer == HANG else 10)).send(
+            wire, notification()
+        )
+    )
+    assert (error.reason, error.again_helps, error.retry_after) == (reason, again_helps, asked_for)
+
+
+async def test_a_redirect_is_not_followed_with_our_message(receiver, wire):
+    receiver.script = deque([(307, {"Location": f"{receiver.url}/elsewhere"})])
+    error = await failure(settings(receiver.url).send(wire, notification()))
+    assert error.reason is SendFailure.BAD_RESPONSE
+    assert [request.path for request in receiver.requests] == [f"/hooks/{TOKEN}"]
+
+
+async def test_nobody_there(wire):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        error = await failure(settings(url).send(wire, notification()))
+    assert error.reason is SendFailure.CONNECTION
+    assert str(error) == "crm: no connection"
+
+
+async def test_a_server_that_speaks_no_tls(receiver, wire):
+    error = await failure(settings(receiver.url.replace("http", "https")).send(wire, notification()))
+    assert error.reason is SendFailure.CONNECTION
+    assert "TLS" in str(error)
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://[{TOKEN}", f"{TOKEN}", f"ftp://127.0.0.1/{TOKEN}", f"http://:99999999/{TOKEN}"]
+)
+async def test_an_address_that_is_none_is_an_error_like_any_other(wire, url):
+    error = await failure(webhook.Settings(SecretStr(url)).send(wire, notification()))
+    assert error.reason in {SendFailure.REFUSED, SendFailure.CONNECTION}
+
+
+async def test_an_endless_answer_is_not_read(receiver, wire):
+    """2xx is all that counts; a body without end costs neither time nor memory."""
+    sent = 0
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        await request.read()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65536)
+                sent += 65536
+        except ConnectionError:
+            pass
+        return response
+
+    runner = web.ServerRunner(web.Server(endless))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with asyncio.timeout(5):
+        await settings(url).send(wire, notification())
+    await runner.cleanup()
+    assert sent < 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("0", timedelta(0)),
+        ("7", timedelta(seconds=7)),
+        ("3600", timedelta(hours=1)),
+        ("86400", timedelta(hours=1)),
+        ("9" * 400, timedelta(hours=1)),
+        ("-5", None),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", timedelta(seconds=30)),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", None),
+        ("Tue, 24 Nov 2026 12:00:00 -0000", timedelta(hours=1)),
+        ("Mon, 99 Nov 2026 12:00:30 GMT", None),
+    ],
+)
+def test_retry_after(header, expected):
+    assert retry_after(header, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "usable"),
+    [
+        ("http://monitor:10042", True),
+        ("https://monitor.example/a?b=c#d", True),
+        (None, False),
+        ("", False),
+        ("monitor.example", False),
+        ("//monitor.example", False),
+        ("http://", False),
+        ("ftp://monitor.example", False),
+        ("javascript:alert(1)", False),
+        ("http://monitor.example/a b", False),
+        ("http://monitor.example:port", False),
+        ("http://[::1", False),
+        ("http://monitor.example/\n", False),
+    ],
+)
+def test_only_urls_that_a_browser_opens_are_told(text, usable):
+    assert web_url(text) == (text if usable else "")
+
+
+def test_settings_show_no_secret():
+    assert TOKEN not in repr(settings("http://x"))
+    assert SECRET not in str(settings("http://x"))
+
+
+def test_the_registry_knows_every_channel_and_every_reason():
+    assert set(notify.CHANNELS) == {"alertmanager", "webhook"}
+    for module in notify.CHANNELS.values():
+        assert hash(module.Settings) is not None
+        assert module.__doc__
+    assert set(notify.FAILURES) == {failure.value for failure in SendFailure}
