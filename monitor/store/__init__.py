@@ -50,7 +50,7 @@ class _Pending:
 
     def put_back(self, older: _Pending) -> None:
         """Take up what could not be written; what came since wins."""
-        self.batches = self.batches | older.batches
+        self.batches = older.batches | self.batches
         self.accounts = older.accounts | self.accounts
         self.notifications = older.notifications | self.notifications
         self.prune = older.prune or self.prune
