@@ -55,11 +55,20 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """One thing that was said, whoever hears it: also without a receiver it is in the log."""
+
+    kind: MessageKind
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a round through the alerts came to."""
 
-    alerts: tuple[AlertState, ...]
-    notifications: tuple[Notification, ...]
+    alerts: tuple[AlertState, ...] = ()
+    said: tuple[Said, ...] = ()
+    notifications: tuple[Notification, ...] = ()  # the same, for each receiver that is to hear it
 
 
 def decide_batch(
@@ -112,18 +121,20 @@ def decide_account(account: AccountStatus, voice: Voice, now: datetime) -> Told:
     return _round(names, account.alerts, voice, condition, fire, truth, now, held_back=False)
 
 
-def close(
-    standing: Iterable[AlertState], receivers: Iterable[Receiver], now: datetime
-) -> tuple[Notification, ...]:
-    """Close what fires of a subject that is no longer watched. One-shots have told what they had to tell."""
+def close(standing: Iterable[AlertState], receivers: Iterable[Receiver], now: datetime) -> Told:
+    """Close what fires of a subject that is no longer watched.
+
+    One-shots have told what they had to tell; they are kept, so that the same end is never told twice.
+    """
     reason = Reason(MessageKind.RESOLVED, Resolution.NO_LONGER_WATCHED)
-    present = tuple(receivers)
-    return tuple(
-        notification
-        for state in standing
-        if state.phase is Phase.FIRING and not alerts.KINDS[state.name].one_shot
-        for notification in _notify(state, reason, None, present, now)
-    )
+    present, kept = tuple(receivers), []
+    spoken = _Spoken()
+    for state in standing:
+        if alerts.KINDS[state.name].one_shot:
+            kept.append(state)
+        elif state.phase is Phase.FIRING:
+            spoken.add(state, reason, None, present, now)
+    return Told(tuple(kept), tuple(spoken.said), tuple(spoken.notifications))
 
 
 def _round(
@@ -138,13 +149,16 @@ def _round(
     held_back: bool,
 ) -> Told:
     present = {state.name: state for state in standing}
-    told: list[Notification] = []
+    spoken = _Spoken()
     for name in names:
         before = present.pop(name, None)
         rule = voice.policy.rules.get(name)
         if rule is None:  # switched off
             if before is not None:
-                told.extend(close([before], voice.receivers, now))
+                closed = close([before], voice.receivers, now)
+                spoken.said += closed.said
+                spoken.notifications += closed.notifications
+                present |= {kept.name: kept for kept in closed.alerts}
             continue
         after, reason = alerts.step(
             name,
@@ -161,12 +175,12 @@ def _round(
                 speaking = fire(speaking) if reason.kind is MessageKind.FIRING else _refreshed(speaking, fire)
             if reason.kind is MessageKind.FIRING:
                 speaking = replace(speaking, receivers=tuple(receiver.name for receiver in voice.receivers))
-            told.extend(_notify(speaking, reason, truth, voice.receivers, now))
+            spoken.add(speaking, reason, truth, voice.receivers, now)
             if after is not None:
                 after = speaking
         if after is not None:
             present[name] = after
-    return Told(tuple(present.values()), tuple(told))
+    return Told(tuple(present.values()), tuple(spoken.said), tuple(spoken.notifications))
 
 
 def _refreshed(state: AlertState, fire: _Fire) -> AlertState:
@@ -174,28 +188,41 @@ def _refreshed(state: AlertState, fire: _Fire) -> AlertState:
     return replace(state, annotations=fire(state).annotations)
 
 
-def _notify(
-    state: AlertState, reason: Reason, truth: str | None, receivers: tuple[Receiver, ...], now: datetime
-) -> list[Notification]:
-    alert = Alert(state.labels, state.annotations, state.since)
-    if reason.kind is MessageKind.RESOLVED:
-        resolution = reason.resolution or Resolution.RECOVERED
-        said = messages.resolved_annotations(state, resolution, reason.superseded_by, truth)
-        alert = replace(alert, annotations=said, ends_at=max(now, state.since))
-    return [
-        Notification(
-            id=_notification_id(receiver.name, alert, reason.kind, now),
-            receiver=receiver.name,
-            kind=reason.kind,
-            alert=alert,
-            created_at=now,
-            one_shot=alerts.KINDS[state.name].one_shot,
-        )
-        for receiver in receivers
-        if receiver.name in state.receivers
-        and (receiver.holds_state or not reason.silent)
-        and not (receiver.holds_state and reason.kind is MessageKind.REMINDER)
-    ]
+@dataclass(slots=True)
+class _Spoken:
+    """What a round says, as it comes together."""
+
+    said: list[Said] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
+
+    def add(
+        self,
+        state: AlertState,
+        reason: Reason,
+        truth: str | None,
+        receivers: tuple[Receiver, ...],
+        now: datetime,
+    ) -> None:
+        alert = Alert(state.labels, state.annotations, state.since)
+        if reason.kind is MessageKind.RESOLVED:
+            resolution = reason.resolution or Resolution.RECOVERED
+            annotations = messages.resolved_annotations(state, resolution, reason.superseded_by, truth)
+            alert = replace(alert, annotations=annotations, ends_at=max(now, state.since))
+        self.said.append(Said(reason.kind, alert))
+        self.notifications += [
+            Notification(
+                id=_notification_id(receiver.name, alert, reason.kind, now),
+                receiver=receiver.name,
+                kind=reason.kind,
+                alert=alert,
+                created_at=now,
+                one_shot=alerts.KINDS[state.name].one_shot,
+            )
+            for receiver in receivers
+            if receiver.name in state.receivers
+            and (receiver.holds_state or not reason.silent)
+            and not (receiver.holds_state and reason.kind is MessageKind.REMINDER)
+        ]
 
 
 def _notification_id(receiver: str, alert: Alert, kind: MessageKind, now: datetime) -> str:

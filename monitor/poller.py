@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from monitor import conditions, evaluate, words
 from monitor.alerts import Policy
 from monitor.clock import Clock
-from monitor.conditions import Voice
+from monitor.conditions import Told, Voice
 from monitor.messages import Links
 from monitor.metrics import Instruments
 from monitor.model import AccountStatus, BatchKey, Notification, Observation, Receiver, State, Status
@@ -104,12 +104,12 @@ class Poller:
 
     async def unwatch_account(self, name: str) -> None:
         """Forget an account whose batches are no longer watched."""
-        account = self.accounts.pop(name)
-        told = conditions.close(account.status.alerts, self.receivers, self.clock())
-        status = replace(account.status, alerts=())
-        self._remembered_accounts[name] = _account_record(status)
+        status = self.accounts.pop(name).status
+        told = conditions.close(status.alerts, self.receivers, self.clock())
+        record = _account_record(replace(status, alerts=told.alerts))
+        self._remembered_accounts[name] = record
         self.instruments.remove_account(name)
-        await self._commit(Change(accounts=(_account_record(status),), notifications=told))
+        await self._commit(accounts=(record,), told=(told,))
 
     def watch(self, watch: Watch) -> None:
         """Watch a batch from now on, or go on with new settings."""
@@ -137,38 +137,34 @@ class Poller:
 
     async def unwatch(self, keys: Iterable[BatchKey]) -> None:
         """Watch these no longer: close their alerts, drop their series, keep their history a while."""
-        now = self.clock()
-        records: list[BatchRecord] = []
-        told: list[Notification] = []
+        dropped = []
         for key in keys:
             self.watches.pop(key)
-            status = self.statuses.pop(key)
-            told += conditions.close(status.alerts, self.receivers, now)
-            kept = tuple(alert for alert in status.alerts if alert.occurrence is not None)  # ends stay told
-            record = replace(_batch_record(replace(status, alerts=kept)), dropped_at=now)
-            self._remembered[key] = record
-            records.append(record)
-        await self._commit(Change(batches=tuple(records), notifications=tuple(told)))
+            dropped.append(_batch_record(self.statuses.pop(key)))
+        await self._close(dropped)
 
     async def close_unwatched(self) -> None:
         """Close what fires of batches and accounts that left the configuration while we were not running."""
         now = self.clock()
-        records: list[BatchRecord] = []
-        told: list[Notification] = []
-        for record in self._remembered.values():
-            if record.dropped_at is None:
-                told += conditions.close(record.alerts, self.receivers, now)
-                kept = tuple(alert for alert in record.alerts if alert.occurrence is not None)
-                records.append(replace(record, alerts=kept, dropped_at=now))
-        self._remembered |= {record.key: record for record in records}
-        accounts = []
+        told, accounts = [], []
         for account in self._remembered_accounts.values():
             if account.alerts:
-                told += conditions.close(account.alerts, self.receivers, now)
-                accounts.append(replace(account, alerts=()))
+                told.append(conditions.close(account.alerts, self.receivers, now))
+                accounts.append(replace(account, alerts=told[-1].alerts))
         self._remembered_accounts |= {account.name: account for account in accounts}
-        if records or accounts:
-            await self._commit(Change(tuple(records), tuple(accounts), tuple(told)))
+        if accounts:
+            await self._commit(accounts=tuple(accounts), told=tuple(told))
+        await self._close([record for record in self._remembered.values() if record.dropped_at is None])
+
+    async def _close(self, records: Iterable[BatchRecord]) -> None:
+        now = self.clock()
+        told, dropped = [], []
+        for record in records:
+            told.append(conditions.close(record.alerts, self.receivers, now))
+            dropped.append(replace(record, alerts=told[-1].alerts, dropped_at=now))
+        self._remembered |= {record.key: record for record in dropped}
+        if dropped:
+            await self._commit(batches=tuple(dropped), told=tuple(told))
 
     # Polling
 
@@ -222,7 +218,7 @@ class Poller:
         )
         after = replace(after, alerts=told.alerts)
         self.statuses[key] = after
-        await self._commit(Change(batches=(_batch_record(after),), notifications=told.notifications))
+        await self._commit(batches=(_batch_record(after),), told=(told,))
         return True
 
     async def probe_account(self, name: str) -> None:
@@ -257,18 +253,25 @@ class Poller:
         told = conditions.decide_account(after, Voice(account.policy, self.links, self.receivers), now)
         after = replace(after, alerts=told.alerts)
         account.status = after
-        await self._commit(Change(accounts=(_account_record(after),), notifications=told.notifications))
+        await self._commit(accounts=(_account_record(after),), told=(told,))
 
-    async def _commit(self, change: Change) -> None:
-        """Store, then hand over for sending. A store that fails keeps the change and says so itself."""
-        await self.store.commit(change)
-        for notification in change.notifications:
-            logger.info(
-                "alert %s",
-                notification.kind.value,
-                extra=dict(notification.alert.labels) | {"receiver": notification.receiver},
-            )
-        self.deliver(change.notifications)
+    async def _commit(
+        self,
+        *,
+        batches: tuple[BatchRecord, ...] = (),
+        accounts: tuple[AccountRecord, ...] = (),
+        told: tuple[Told, ...],
+    ) -> None:
+        """Store it all in one transaction, then hand over what is to be sent.
+
+        A store that fails keeps the change and says so itself; the messages leave all the same.
+        """
+        notifications = tuple(one for each in told for one in each.notifications)
+        for said in (one for each in told for one in each.said):
+            summary = dict(said.alert.annotations).get("summary")
+            logger.info("alert %s", said.kind.value, extra=dict(said.alert.labels) | {"summary": summary})
+        await self.store.commit(Change(batches, accounts, notifications))
+        self.deliver(notifications)
 
     async def _learn_agent_name(self, watch: Watch, account: Account) -> None:
         """Ask once for the name of an agent that the configuration does not name."""

@@ -157,7 +157,7 @@ class Settings:
         """Post to every address. What one of them accepts is delivered. Never raises."""
         posts = postable(notifications, wire.now, wire.external_url)
         needed = frozenset[str]().union(*(a_post.covers for a_post in posts))
-        due = [a_post for a_post in posts if (all_of_it or a_post.settles)]
+        due = [a_post for a_post in posts if a_post.due(wire.now) and (all_of_it or a_post.settles)]
         if not due:
             return Told(needed=needed)
         results = await asyncio.gather(*(self._post_all(wire, url, due) for url in self.urls))
