@@ -6,8 +6,10 @@ Raw error texts of calls never come here: they hold phone numbers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import quote
 
 from monitor import words
 from monitor.model import (
@@ -38,30 +40,34 @@ RESERVED_LABELS = frozenset(
 )
 """Labels that we or Prometheus set: a configuration may not."""
 
+PLACEHOLDERS = frozenset({"account", "agent_id", "alertname", "batch", "batch_id"})
+"""Labels that a URL template may name in braces."""
+
+_BRACED = re.compile(r"\{([^{}]*)\}")
+
 UNKNOWN_CAUSE = "unknown: the API does not tell"
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """URL templates. `{batch_id}`, `{agent_id}`, `{account}` and `{alertname}` are filled in; None: no link."""
+    """URL templates; the labels of an alert named in PLACEHOLDERS are filled in. None: no link."""
 
     dashboard_url: str | None = None
     runbook_url: str | None = None
 
     def annotations(self, labels: Labels) -> dict[str, str]:
-        """The links that apply to an alert with these labels."""
+        """The links that an alert with these labels can fill: an account's has no batch to link to."""
+        known = dict(labels)
         found = {}
         for name, template in (("dashboard_url", self.dashboard_url), ("runbook_url", self.runbook_url)):
-            if template is None:
-                continue
-            url = template
-            for label, value in labels:
-                url = url.replace("{" + label + "}", value)
-            if (
-                "{batch_id}" not in url and "{agent_id}" not in url
-            ):  # an account's alert has no batch to link to
-                found[name] = url
+            if template is not None and PLACEHOLDERS.intersection(_BRACED.findall(template)) <= known.keys():
+                found[name] = _BRACED.sub(lambda match: _filled(match, known), template)
         return found
+
+
+def _filled(match: re.Match[str], known: dict[str, str]) -> str:
+    name = match[1]
+    return quote(known[name], safe="") if name in PLACEHOLDERS else match[0]
 
 
 def sorted_labels(pairs: dict[str, str]) -> Labels:

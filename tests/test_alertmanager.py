@@ -87,6 +87,7 @@ def minute(text: str) -> float:
         # only the message of its end is left
         ([ended(30)], 31, "message 2", 30, {"id-2"}),
         # Alertmanager reminds by itself
+        ([fired(taken=1), replace(fired(), id="id-9", kind=REMINDER)], 60, "message 1", 64, {"id-9"}),
         ([replace(fired(), kind=REMINDER)], 1, None, None, None),
         ([], 0, None, None, None),
     ],

@@ -701,11 +701,16 @@ async def test_stopping_finishes_what_is_being_sent(running, server):
 
 
 async def test_stopping_sends_what_was_committed_just_before(running, server):
+    server.script = deque([HANG])
     running.set_receivers({"crm": hook(server)})
-    await until(lambda: running._queues["crm"].worker is not None)
     running.enqueue([notification()])
-    await running.stop(timedelta(seconds=5))
-    assert keys(server) == ["id-1"]
+    await until(lambda: server.requests)
+    stopping = asyncio.create_task(running.stop(timedelta(seconds=10)))
+    await asyncio.sleep(0)
+    running.enqueue([notification(2, batch_id="b2")])
+    server.released.set()
+    await stopping
+    assert keys(server) == ["id-1", "id-2"]
 
 
 async def test_stopping_does_not_wait_longer_than_it_may_for_a_receiver_that_hangs(running, server):

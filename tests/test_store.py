@@ -346,6 +346,26 @@ async def test_a_disk_that_does_not_answer_is_waited_for_once_and_written_in_ord
     assert [r.levelname for r in caplog.records] == ["ERROR", "INFO"]
 
 
+async def test_what_comes_during_a_write_that_fails_is_answered_with_it_and_wins_over_the_older(
+    path, stores, monkeypatch
+):
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(store_module, "COMMIT_PATIENCE", 30)
+    store, _ = await stores()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    first = asyncio.create_task(store.commit(Change((batch(1, account="older"),))))
+    await asyncio.sleep(0.01)  # it is with the disk now
+    assert not store._pending
+    async with asyncio.timeout(5):
+        assert await store.commit(Change((batch(1, account="newer"),))) is False
+        assert await first is False
+    other.execute("ROLLBACK")
+    other.close()
+    contents = await reopened(store, stores)
+    assert [record.account for record in contents.batches] == ["newer"]
+
+
 async def test_a_caller_that_is_cancelled_does_not_take_its_change_along(stores):
     store, _ = await stores()
     task = asyncio.create_task(store.commit(Change((batch(1),))))
@@ -384,6 +404,13 @@ def _scribble(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _lie_about_free_pages(path: Path) -> None:
+    """Every record can still be read; the next one that is deleted would make it worse."""
+    content = bytearray(path.read_bytes())
+    content[36:40] = (99).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
 def _garble(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"batch 7", b"b\xa5tch 7"))
 
@@ -403,6 +430,7 @@ DAMAGES = {
     "cut short": _cut,
     "overwritten in the middle": _scribble,
     "text that is no text": _garble,
+    "a wrong list of free pages": _lie_about_free_pages,
     "a record that is no JSON": _sql("UPDATE batches SET record = '{\"key'"),
     "a record that lacks a field": _sql("UPDATE batches SET record = '{}'"),
     "a table that is missing": _sql("DROP VIEW episodes", "DROP TABLE notifications"),
@@ -432,6 +460,19 @@ async def test_a_damaged_file_is_set_aside_and_the_last_day_is_told_again(
 
     assert await store.commit(Change((batch(7),))) is True
     assert await reopened(store, stores) == Contents((batch(7),))  # once is enough
+
+
+async def test_the_log_of_a_damaged_file_goes_aside_with_it(path, tmp_path, stores):
+    store, _ = await stores()
+    await store.commit(Change((batch(1),)))
+    other = sqlite3.connect(path, isolation_level=None)  # as long as it is open, SQLite keeps its -wal
+    other.execute("UPDATE batches SET record = '{}'")
+    await store.close()
+    _, contents = await stores()
+    other.close()
+    assert contents.ends_since is not None
+    names_aside = {file.name for file in tmp_path.glob("*.corrupt-*")}
+    assert {name.removeprefix("monitor.db.corrupt-20261123T120000Z") for name in names_aside} >= {"", "-wal"}
 
 
 async def test_a_second_monitor_on_the_same_file_is_refused_until_the_first_has_gone(path, stores, clock):

@@ -86,7 +86,7 @@ def parse(content: bytes, environ: Mapping[str, str]) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        document.mistakes.append(Mistake(*place, "", f"not YAML: {_problem(error)}"))
+        document.mistakes.append(Mistake(*place, "", _problem(error)))
     except yaml.YAMLError as error:  # a character that YAML does not allow
         position = getattr(error, "position", 0)
         line = text.count("\n", 0, position) + 1
@@ -102,7 +102,7 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "it cannot be read"
     if "found another document" in problem or "expected a single document" in (error.context or ""):
         return "a second document (`---`): put everything into one"
-    return problem
+    return problem if isinstance(error, _TooLargeError) else f"not YAML: {problem}"
 
 
 class _TooLargeError(yaml.MarkedYAMLError):
@@ -175,6 +175,7 @@ class _Reader:
                 return "$"
             name = match[1]
             if name is None:
+                self._document.from_environment.add(path)  # meant to be, so that this is the only complaint
                 self._document.mistake(path, "an unfinished ${…}: write ${NAME}, or $$ for a dollar sign")
                 return ""
             self._document.from_environment.add(path)

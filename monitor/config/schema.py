@@ -15,14 +15,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from monitor.messages import RESERVED_LABELS
+from monitor.messages import PLACEHOLDERS, RESERVED_LABELS
 from monitor.model import Severity
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
 _DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _ORDER = ("y", "w", "d", "h", "m", "s", "ms")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_PLACEHOLDERS = frozenset({"account", "agent_id", "alertname", "batch", "batch_id"})
 LONGEST = timedelta(days=366)
 
 
@@ -91,8 +90,8 @@ def _base_url(value: str) -> str:
 
 def _template(value: str) -> str:
     for name in re.findall(r"\{([^}]*)\}", value):
-        if name not in _PLACEHOLDERS:
-            known = ", ".join(f"{{{one}}}" for one in sorted(_PLACEHOLDERS))
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{one}}}" for one in sorted(PLACEHOLDERS))
             raise _wrong(f"{{{name}}} is not known: the placeholders are {known}")
     return _url(value)
 

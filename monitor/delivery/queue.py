@@ -80,7 +80,7 @@ class Queue:
         if isinstance(channel, StateChannel):
             # An alert that ended while its receiver was not configured has left no message of its end.
             # Only a restart can tell whether it still fires; without, better it lapses than fires for ever.
-            alive = {r.alert.fingerprint for r in self.rows.values()}
+            alive = {*still_firing, *self._ends()}
             self.rows = {r.id: r for r in self.rows.values() if r.one_shot or r.alert.fingerprint in alive}
         else:
             self.rows = {row.id: row for row in self.pending()}

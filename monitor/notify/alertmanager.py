@@ -81,8 +81,7 @@ def postable(notifications: Iterable[Notification], now: datetime, external_url:
     """What to post at `now`, by the table above; one entry an alert, the longest firing first."""
     by_alert: dict[Labels, list[Notification]] = defaultdict(list)
     for notification in notifications:
-        if notification.kind is not MessageKind.REMINDER:  # repetition is Alertmanager's own business
-            by_alert[tuple(sorted(present(notification.alert.labels).items()))].append(notification)
+        by_alert[tuple(sorted(present(notification.alert.labels).items()))].append(notification)
     posts = []
     for rows in by_alert.values():
         latest = max(rows, key=lambda row: (row.alert.starts_at, row.created_at)).alert.fingerprint
@@ -91,8 +90,12 @@ def postable(notifications: Iterable[Notification], now: datetime, external_url:
         said = _said(firing[0] if firing else None, ended[0] if ended else None, now)
         if said is not None:
             row, ends_at = said
+            # With the present state earlier episodes are told too, and reminders: it repeats by itself.
             settles = frozenset(
-                r.id for r in rows if not r.settled and (r.alert.fingerprint != latest or r is row)
+                r.id
+                for r in rows
+                if not r.settled
+                and (r is row or r.kind is MessageKind.REMINDER or r.alert.fingerprint != latest)
             )
             posts.append(
                 Post(

@@ -52,7 +52,6 @@ def render(notification: Notification, external_url: str | None) -> bytes:
     labels, annotations = present(alert.labels), dict(alert.annotations)
     group = {name: labels[name] for name in _GROUPED_BY if name in labels}
     own_url = web_url(external_url)
-    ends_at = alert.ends_at if notification.kind is MessageKind.RESOLVED else None
     message = {
         "version": "4",
         "groupKey": f"{{}}:{{{', '.join(f'{name}={json.dumps(value)}' for name, value in group.items())}}}",
@@ -69,7 +68,7 @@ def render(notification: Notification, external_url: str | None) -> bytes:
                 "labels": labels,
                 "annotations": annotations,
                 "startsAt": rfc3339(alert.starts_at),
-                "endsAt": _NEVER if ends_at is None else rfc3339(ends_at),
+                "endsAt": _NEVER if alert.ends_at is None else rfc3339(alert.ends_at),
                 "generatorURL": own_url,
                 "fingerprint": fingerprint(labels),
             }

@@ -1,0 +1,357 @@
+"""The configuration: what it means, and what is said of every mistake in it."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from monitor import config
+from monitor.alerts import KINDS, default_rule
+from monitor.config import ConfigError, document, schema
+from monitor.evaluate import Rules
+from monitor.model import AlertName, Severity
+from monitor.notify import alertmanager, webhook
+
+ROOT = Path(__file__).parent.parent
+BAD = Path(__file__).parent / "data/config/bad"
+KEY = "Zk3hQ9aB.0123456789abcdef0123456789abcdef"
+ENVIRON = {"KEY": KEY, "EMPTY": "", "ULTRAVOX_API_KEY": KEY}
+AGENT = "7f6a1c52-0d5e-4b6e-9a51-2f1f0c3f7a10"
+OTHER_AGENT = "7f6a1c52-0d5e-4b6e-9a51-2f1f0c3f7a11"
+BATCH = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
+MINIMAL = "accounts:\n  - name: main\n    api_key: ${KEY}\n"
+WITH_BATCH = MINIMAL + f"    batches:\n      - {{agent_id: {AGENT}, batch_id: {BATCH}}}\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, **options):
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return config.load(path, ENVIRON, **options)
+
+    return load
+
+
+def mistakes(load, text):
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    return [(found.path, found.text) for found in caught.value.mistakes]
+
+
+# Mistakes
+
+BAD_FILES = sorted(BAD.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", BAD_FILES, ids=lambda path: path.stem)
+def test_every_mistake_is_told_with_its_place_and_what_to_do(path, monkeypatch):
+    """The expected lines stand at the end of each file, where they move no other line."""
+    monkeypatch.chdir(path.parent)
+    expected = re.findall(r"^# expect: (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert expected
+    with pytest.raises(ConfigError) as caught:
+        config.load(Path(path.name), ENVIRON)
+    assert str(caught.value).splitlines() == [f"{path.name}:{line}" for line in expected]
+    assert KEY not in str(caught.value)
+
+
+def test_there_are_enough_bad_files():
+    assert len(BAD_FILES) >= 30
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "nowhere.yaml"
+    with pytest.raises(
+        ConfigError, match=re.escape(f"{path}:1:1: cannot be read: No such file or directory")
+    ):
+        config.load(path, ENVIRON)
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(MINIMAL.encode() + b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r":4:1: not UTF-8"):
+        config.load(path, ENVIRON)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "is empty"),
+        (b"  \n", "is empty"),
+        (b"two\nlines\n", "must hold one line, without blanks"),
+        (b"\xff\xfe", "is not text"),
+    ],
+)
+def test_a_file_with_a_secret_that_cannot_be_one_is_named_and_not_quoted(load, tmp_path, content, text):
+    tmp_path.joinpath("key").write_bytes(content)
+    [(path, said)] = mistakes(load, "accounts:\n  - name: main\n    api_key_file: key\n")
+    assert path == "accounts[0].api_key_file"
+    assert said == f"{tmp_path / 'key'} {text}"
+
+
+def test_an_address_from_a_file_is_checked_as_one_from_this_file_is(load, tmp_path):
+    tmp_path.joinpath("url").write_text("tcp://crm.example/token-1234")
+    [(path, said)] = mistakes(load, MINIMAL + "receivers:\n  - name: crm\n    webhook: {url_file: url}\n")
+    assert path == "receivers[0].webhook.url_file"
+    assert "not a URL" in said
+    assert "token-1234" not in said
+
+
+# Meaning
+
+
+def test_the_least_that_is_needed_has_every_default(load, tmp_path):
+    found = load(WITH_BATCH)
+    [account] = found.accounts
+    assert (account.name, account.api.base_url) == ("main", "https://api.ultravox.ai")
+    assert account.api.api_key.get_secret_value() == KEY
+    assert account.api.timeout == timedelta(seconds=10)
+    assert account.api.max_requests_per_second == 20
+    assert found.account_interval == timedelta(minutes=1)
+    assert found.receivers == {}
+    assert found.storage_path == tmp_path / "monitor.db"
+    assert (found.web.host, found.web.port, found.web.external_url) == ("", 10042, None)
+    [watch] = account.watches
+    assert watch.rules == Rules()
+    assert watch.policy.rules == {name: default_rule(name) for name in KINDS}
+    assert (watch.target.account, watch.target.name, watch.target.labels) == ("main", None, ())
+    assert (watch.key.agent_id, watch.key.batch_id) == (AGENT, BATCH)
+
+
+def test_the_example_is_what_it_says_the_defaults_are(tmp_path):
+    found = config.load(ROOT / "config.example.yaml", ENVIRON)
+    [account] = found.accounts
+    assert account.policy.rules == {name: default_rule(name) for name in KINDS}
+    [watch] = account.watches
+    assert watch.rules == Rules(stall_after=timedelta(minutes=20))
+    assert watch.target.labels == (("team", "growth"),)
+    assert watch.target.agent_name == "renewals"
+    assert isinstance(found.receivers["oncall"], alertmanager.Settings)
+    assert isinstance(found.receivers["crm"], webhook.Settings)
+
+
+def test_the_nearest_block_wins_key_by_key(load):
+    text = f"""
+accounts:
+  - name: main
+    api_key: ${{KEY}}
+    alerts: {{overdue: {{severity: info, repeat_every: 1h}}}}
+    agents:
+      - {{agent_id: {AGENT}, name: renewals, labels: {{team: growth, region: north}}, alerts: {{overdue: {{for: 2m}}}}}}
+    batches:
+      - agent_id: {AGENT}
+        batch_id: {BATCH}
+        labels: {{region: south}}
+        alerts: {{overdue: {{repeat_every: null}}, gone: {{enabled: false}}}}
+      - {{agent_id: {OTHER_AGENT}, batch_id: {BATCH}}}
+alerts: {{overdue: {{severity: critical, for: 9m, keep_firing_for: 3m}}, stalled: {{after: 20m}}}}
+"""
+    near, far = load(text).accounts[0].watches
+    rule = near.policy.rules[AlertName.BATCH_OVERDUE]
+    assert rule.severity is Severity.INFO  # the account's
+    assert rule.hold == timedelta(minutes=2)  # the agent's
+    assert rule.keep_firing_for == timedelta(minutes=3)  # the root's
+    assert rule.repeat_every is None  # the batch's: null is a value
+    assert AlertName.BATCH_GONE not in near.policy.rules
+    assert near.target.labels == (("region", "south"), ("team", "growth"))
+    assert near.rules.stall_after == timedelta(minutes=20)
+    rule = far.policy.rules[AlertName.BATCH_OVERDUE]
+    assert (rule.hold, rule.repeat_every) == (timedelta(minutes=9), timedelta(hours=1))
+    assert AlertName.BATCH_GONE in far.policy.rules
+    assert far.target.labels == ()
+
+
+def test_what_is_switched_off_can_be_switched_on_again_nearer(load):
+    nearer = f"{BATCH}, alerts: {{stalled: {{enabled: true}}}}"
+    text = WITH_BATCH.replace(BATCH, nearer) + "alerts: {stalled: {enabled: false}}\n"
+    [account] = load(text).accounts
+    assert AlertName.BATCH_STALLED not in account.policy.rules
+    assert AlertName.BATCH_STALLED in account.watches[0].policy.rules
+
+
+def test_unmade_calls_that_are_tolerated(load):
+    found = load(WITH_BATCH + "alerts: {ended_incomplete: {unmade_over: {count: 3, ratio: 0.01}}}\n")
+    policy = found.accounts[0].watches[0].policy
+    assert (policy.unmade_over_count, policy.unmade_over_ratio) == (3, 0.01)
+
+
+def test_secrets_come_from_files_and_are_remembered_to_be_hidden_and_watched(load, tmp_path):
+    for name, text in (("key", KEY), ("url", "https://crm.example/token-1234"), ("secret", "correct-horse")):
+        tmp_path.joinpath(name).write_text(text + "\n")
+    found = load(
+        "accounts:\n  - {name: main, api_key_file: key}\n"
+        "receivers:\n"
+        "  - {name: crm, webhook: {url_file: url, secret_file: secret, timeout: 3s}}\n"
+        "  - {name: oncall, alertmanager: {urls: ['http://user:pass@alertmanager:9093']}}\n"
+    )
+    assert {secret.get_secret_value() for secret in found.secrets} == {
+        KEY,
+        "https://crm.example/token-1234",
+        "correct-horse",
+        "http://user:pass@alertmanager:9093",
+    }
+    assert {path.name for path in found.sources} == {"config.yaml", "key", "url", "secret"}
+    crm = found.receivers["crm"]
+    assert crm.secret.get_secret_value() == "correct-horse"
+    assert crm.timeout == timedelta(seconds=3)
+    for secret in found.secrets:
+        assert secret.get_secret_value() not in repr(found)
+
+
+def test_a_variable_may_stand_inside_a_text_and_a_dollar_may_be_meant(load):
+    found = load(MINIMAL + "links: {runbook_url: 'https://wiki.example/${KEY}/$${alertname}'}\n")
+    assert found.links.runbook_url == f"https://wiki.example/{KEY}/${{alertname}}"
+
+
+def test_the_command_line_s_address_wins(load):
+    found = load(MINIMAL + "web: {listen_address: ':1'}\n", listen_address="127.0.0.1:9")
+    assert (found.web.host, found.web.port) == ("127.0.0.1", 9)
+    with pytest.raises(ConfigError, match=r"web.listen_address: not an address"):
+        load(MINIMAL, listen_address="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        (":10042", "", 10042),
+        ("127.0.0.1:80", "127.0.0.1", 80),
+        ("[::1]:80", "::1", 80),
+        ("localhost:0", "localhost", 0),
+    ],
+)
+def test_listen_addresses(load, text, host, port):
+    found = load(MINIMAL + f"web: {{listen_address: '{text}'}}\n")
+    assert (found.web.host, found.web.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("1d", 86400),
+        ("2w", 1209600),
+        ("0s", 0),
+        ("0", 0),
+        ("1500ms", 1.5),
+    ],
+)
+def test_durations_are_those_of_prometheus(load, text, seconds):
+    found = load(WITH_BATCH + f"alerts: {{overdue: {{for: {text}}}}}\n")
+    rule = found.accounts[0].watches[0].policy.rules[AlertName.BATCH_OVERDUE]
+    assert rule.hold == timedelta(seconds=seconds)
+
+
+def test_merge_keys_work_and_do_not_count_as_duplicates(load):
+    text = f"""
+accounts:
+  - name: main
+    api_key: ${{KEY}}
+    batches:
+      - &first {{agent_id: {AGENT}, batch_id: {BATCH}, labels: {{team: growth}}}}
+      - {{<<: *first, batch_id: 3c90c3cc-0d44-4b50-8888-8dd25736052b}}
+"""
+    one, two = load(text).accounts[0].watches
+    assert one.target.labels == two.target.labels == (("team", "growth"),)
+    assert one.key != two.key
+
+
+def test_no_state_file_means_memory(load):
+    assert load(MINIMAL + "storage: {path: null}\n").storage_path is None
+
+
+# Never anything but a configuration or its mistakes
+
+_KEYS = st.sampled_from(
+    [
+        "accounts",
+        "name",
+        "api_key",
+        "batches",
+        "agent_id",
+        "alerts",
+        "stalled",
+        "after",
+        "receivers",
+        "webhook",
+        "url",
+        "web",
+    ]
+)
+_YAML = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.just("${KEY}"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=_YAML)
+def test_any_yaml_is_a_configuration_or_a_list_of_mistakes(load, data):
+    found = ()
+    try:
+        load(yaml.safe_dump(data, allow_unicode=True))
+    except ConfigError as error:
+        found = error.mistakes
+        assert found, "an error without a mistake"
+    assert all(one.line >= 1 and one.column >= 1 and one.text for one in found)
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text())
+def test_any_text_can_be_parsed_or_is_said_to_be_wrong(text):
+    found = document.parse(text.encode("utf-8", errors="surrogatepass"), ENVIRON)
+    assert found.data is not None or found.mistakes or yaml.safe_load(text) is None
+
+
+# The pages
+
+
+def schema_keys(model=schema.File, seen=None):
+    """Every key that the schema knows."""
+    seen = set() if seen is None else seen
+    for name, field in model.model_fields.items():
+        seen.add(field.alias or name)
+        for inner in models_in(field.annotation):
+            schema_keys(inner, seen)
+    return seen
+
+
+def models_in(annotation):
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def test_every_key_is_in_the_example_and_explained_in_the_documentation():
+    example = (ROOT / "config.example.yaml").read_text(encoding="utf-8")
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    documented = {
+        key.removesuffix("[]")
+        for path in re.findall(r"^\| `([^`]+)`", page, flags=re.MULTILINE)
+        for key in path.split(".")
+    }
+    for key in schema_keys():
+        assert re.search(rf"\b{key}\b", example), key
+        assert key in documented, key
+    kinds = {kind.key for kind in KINDS.values()}
+    assert documented - {"KIND"} <= schema_keys() | kinds
