@@ -404,11 +404,17 @@ def _scribble(path: Path) -> None:
     path.write_bytes(content)
 
 
-def _lie_about_free_pages(path: Path) -> None:
-    """Every record can still be read; the next one that is deleted would make it worse."""
-    content = bytearray(path.read_bytes())
-    content[36:40] = (99).to_bytes(4, "big")
-    path.write_bytes(content)
+def _break_a_promise(path: Path) -> None:
+    """A NULL where the schema allows none: every record can be read, only a check of the file finds it."""
+    for old, new, then in (
+        ("receiver TEXT NOT NULL", "receiver TEXT", "SELECT 1"),
+        ("receiver TEXT", "receiver TEXT NOT NULL", "UPDATE notifications SET receiver = NULL"),
+    ):
+        _sql(
+            then,
+            "PRAGMA writable_schema = ON",
+            f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') WHERE name = 'notifications'",
+        )(path)
 
 
 def _garble(path: Path) -> None:
@@ -430,7 +436,7 @@ DAMAGES = {
     "cut short": _cut,
     "overwritten in the middle": _scribble,
     "text that is no text": _garble,
-    "a wrong list of free pages": _lie_about_free_pages,
+    "a NULL where none may be": _break_a_promise,
     "a record that is no JSON": _sql("UPDATE batches SET record = '{\"key'"),
     "a record that lacks a field": _sql("UPDATE batches SET record = '{}'"),
     "a table that is missing": _sql("DROP VIEW episodes", "DROP TABLE notifications"),

@@ -6,17 +6,19 @@ Unknown fields may appear at any time and change nothing.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -28,14 +30,21 @@ class MalformedError(Exception):
     """The answer is not what it should be. The text names the field, never its value."""
 
 
-def _utc(at: datetime) -> datetime:
+_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
+
+
+def _instant(value: object, read_by_pydantic: ValidatorFunctionWrapHandler) -> datetime:
+    """An RFC 3339 date-time, in UTC. Pydantic also reads "1763900000" as one, even when strict; we do not."""
+    if not isinstance(value, str) or not _RFC3339.match(value):
+        raise ValueError("not an RFC 3339 date-time")
+    at: datetime = read_by_pydantic(value)
     try:
         return at.astimezone(UTC)
     except OverflowError:  # year 1 or 9999, with an offset that leads out of the calendar
         raise ValueError("a date outside the calendar") from None
 
 
-_Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+_Instant = Annotated[AwareDatetime, WrapValidator(_instant)]
 _Count = Annotated[int, Field(ge=0, le=COUNT_LIMIT)]
 _Text = Annotated[str, StringConstraints(max_length=200)]
 
