@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -44,7 +45,8 @@ def _instant(value: object, read_by_pydantic: ValidatorFunctionWrapHandler) -> d
         raise ValueError("a date outside the calendar") from None
 
 
-_Instant = Annotated[AwareDatetime, WrapValidator(_instant)]
+# Not strict inside: strict pydantic takes only datetime objects from a validator around it.
+_Instant = Annotated[AwareDatetime, Strict(strict=False), WrapValidator(_instant)]
 _Count = Annotated[int, Field(ge=0, le=COUNT_LIMIT)]
 _Text = Annotated[str, StringConstraints(max_length=200)]
 
