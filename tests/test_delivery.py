@@ -246,6 +246,15 @@ async def test_what_is_said_of_one_alert_is_never_reordered_not_even_across_epis
     assert keys(server) == ["id-1", "id-4", "id-1", "id-2", "id-3"]
 
 
+async def test_a_clock_that_is_set_back_does_not_prolong_a_wait(bench, server, clock):
+    server.script = deque([503])
+    await bench.say(notification())
+    await bench.turn()
+    clock.move(days=-30)
+    assert await bench.turn() is None
+    assert keys(server) == ["id-1", "id-1"]
+
+
 # Giving up
 
 

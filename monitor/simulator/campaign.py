@@ -97,6 +97,8 @@ class World:
             for agent in account.agents
             for batch in agent.batches
         }
+        self._listed = list(self.campaigns.values())
+        self._chance = random.Random(f"{seed}/{account.name}")
         self._throttles = {throttle.name: _Spent(throttle) for throttle in account.throttles}
         self._active: deque[float] = deque()  # when each call under way will be over
         earliest = min((c.plan.created for c in self.campaigns.values()), default=0.0)
@@ -127,9 +129,9 @@ class World:
                 self._end(campaign)
 
     def _in_turn(self) -> Iterable[Campaign]:
-        """All campaigns, beginning with another one each second: capacity goes round."""
-        campaigns = list(self.campaigns.values())
-        first = int(self.now) % len(campaigns) if campaigns else 0
+        """All campaigns, beginning with any of them: capacity goes to whoever comes first."""
+        campaigns = self._listed
+        first = self._chance.randrange(len(campaigns)) if campaigns else 0
         return campaigns[first:] + campaigns[:first]
 
     def _call(self, campaign: Campaign) -> None:

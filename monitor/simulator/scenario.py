@@ -221,7 +221,7 @@ class Fault(_Part):
 class _Document(_Part):
     seed: int = 0
     speed: Annotated[float, Field(gt=0)] = 1.0
-    accounts: Annotated[tuple[Account, ...], Field(min_length=1)]
+    accounts: tuple[Account, ...]
     faults: tuple[Fault, ...] = ()
 
 
@@ -291,7 +291,7 @@ def _identified(account: Account) -> Account:
 
 
 def _mistakes(accounts: tuple[Account, ...], faults: tuple[Fault, ...]) -> list[str]:
-    found = []
+    found = [] if accounts else ["accounts: at least one is needed"]
     names = [account.name for account in accounts]
     found += [
         f"accounts: `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
