@@ -227,7 +227,7 @@ class _Spoken:
 
 def _notification_id(receiver: str, alert: Alert, kind: MessageKind, now: datetime) -> str:
     text = f"{receiver}\n{alert.fingerprint}\n{kind}\n{now.isoformat()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
 
 
 def _batch_condition(

@@ -87,7 +87,7 @@ def observe(
 
     elapsed = seen.at - before.last.at
     if elapsed < timedelta(0):  # the API's clock was set back: no time has passed, none is lost
-        before = _moved(before, elapsed)
+        before = _moved(before, elapsed, seen.at)
         elapsed = timedelta(0)
     progressed = seen.completed > before.best_completed
     was_expected = before.clock_started_at is not None
@@ -119,9 +119,12 @@ def observe(
     )
 
 
-def _moved(before: Progress, by: timedelta) -> Progress:
+def _moved(before: Progress, by: timedelta, now: datetime) -> Progress:
     def move(at: datetime | None) -> datetime | None:
-        return None if at is None else at + by
+        try:
+            return None if at is None else at + by
+        except OverflowError:  # out of the calendar: a clock that was thousands of years wrong
+            return now
 
     return replace(
         before,

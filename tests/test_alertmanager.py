@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import socket
 from collections import deque
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,7 +17,9 @@ from pydantic import SecretStr
 from receivers import HANG, RESET, ScriptedReceiver, notification
 from samples import NOW
 
+from monitor.clock import utc_now
 from monitor.model import Alert, MessageKind, Notification
+from monitor.notify import alertmanager
 from monitor.notify.alertmanager import POST_SIZE, Settings, postable
 from monitor.notify.channel import SendFailure, Wire
 
@@ -326,3 +331,59 @@ async def test_needed_is_whatever_still_has_something_to_say(peers, wire, settle
         rows.append(ended(-50, taken=-20 if settled else None))
     told = await settings(peers[0]).tell(wire, rows, all_of_it=True)
     assert told.needed == (set() if settled and end else {row.id for row in rows})
+
+
+# The real one
+
+
+@pytest.fixture
+async def real(tmp_path, peers):
+    """A real Alertmanager that notifies the first peer; its address."""
+    config = tmp_path / "am.yml"
+    config.write_text(
+        "route: {receiver: a, group_wait: 1s, group_interval: 1s}\n"
+        f"receivers: [{{name: a, webhook_configs: [{{url: '{peers[0].url}', send_resolved: true}}]}}]\n"
+    )
+    binary = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if binary is None:
+        pytest.skip("no Alertmanager on PATH")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        f"--config.file={config}",
+        f"--storage.path={tmp_path / 'am'}",
+        f"--web.listen-address={address}",
+        "--cluster.listen-address=",
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    yield f"http://{address}"
+    process.terminate()
+    await process.wait()
+
+
+@pytest.mark.stack
+async def test_a_real_alertmanager_notifies_what_had_ended_before_it_came_and_says_which_alert_is_bad(
+    real, wire, peers, monkeypatch
+):
+    monkeypatch.setattr(alertmanager, "HOLD_FIRING", timedelta(seconds=4))
+    start = utc_now() - timedelta(minutes=30)
+    bad = notification(3)
+    rows = [
+        notification(1, batch_id="late", starts_at=start, created_at=start),
+        notification(2, batch_id="late", kind=RESOLVED, starts_at=start, created_at=start),
+        replace(bad, alert=replace(bad.alert, labels=(*bad.alert.labels, ("not a label", "x")))),
+    ]
+    channel, refused = Settings((SecretStr(real),)), set()
+    async with asyncio.timeout(45):
+        while {request.json["status"] for request in peers[0].requests} != {"firing", "resolved"}:
+            told = await channel.tell(replace(wire, now=utc_now()), rows, all_of_it=True)
+            refused |= set(told.refused)
+            rows = [replace(r, delivered_at=utc_now()) if r.id in told.accepted else r for r in rows]
+            await asyncio.sleep(0.5)  # its clock is the wall clock
+    assert refused == {"id-3"}
+    heard = [request.json["alerts"] for request in peers[0].requests]
+    said = [alert["annotations"]["summary"] for alerts in heard for alert in alerts]
+    assert (said[0], said[-1]) == ("message 1", "message 2")
+    assert set(said) == {"message 1", "message 2"}

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 import socket
 import traceback
 from collections import deque
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -156,6 +158,23 @@ async def test_headers_name_the_message_and_sign_exactly_the_bytes_sent(receiver
 async def test_without_a_secret_there_is_no_signature(receiver, wire):
     await settings(receiver.url, secret=None).send(wire, notification())
     assert "X-Ultravox-Monitor-Signature" not in receiver.requests[0].headers
+
+
+def test_the_page_about_receivers_shows_the_message_and_how_to_check_it():
+    page = (Path(__file__).parent.parent / "docs" / "receivers.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    [check] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    body = webhook.render(notification(), PAGE)
+    shown, sent = json.loads(example), json.loads(body)
+    assert shown.keys() == sent.keys()
+    assert shown["alerts"][0].keys() == sent["alerts"][0].keys()
+    assert shown["groupKey"].startswith('{}:{account="main", agent_id=')
+    scope = {}
+    exec(check, scope)
+    header = webhook.signature(SecretStr(SECRET), body)
+    assert scope["is_genuine"](body, header, SECRET) is True
+    assert scope["is_genuine"](body + b" ", header, SECRET) is False
+    assert scope["is_genuine"](body, header, "another") is False
 
 
 # What comes back
