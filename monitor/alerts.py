@@ -16,7 +16,8 @@ How an alert moves. "Holds" is its condition; "no news" is a failed poll, which 
 | firing  | recovered since `keep_firing_for`            | -        | resolved: recovered     |
 | firing  | does not hold, for any other cause           | -        | resolved, with its cause|
 | firing  | a one-shot, after ONE_SHOT_FOR or reopened   | told     |                         |
-| told    | a one-shot with a new occurrence             | pending  |                         |
+| told    | a one-shot with another occurrence           | pending  |                         |
+| pending | a one-shot: the old occurrence, after all     | told     |                         |
 | any     | no news                                      | the same |                         |
 """
 
@@ -218,10 +219,6 @@ def step(
         if KINDS[name].one_shot:
             return _one_shot_firing(name, before, condition, rule, now, held_back=held_back)
         return _firing(before, condition, rule, now, over)
-    if before is not None and before.phase is Phase.TOLD:
-        if not condition.holds or condition.occurrence == before.occurrence:
-            return before, None
-        before = None
     return _starting(name, before, condition, rule, now, held_back=held_back, over=over)
 
 
@@ -237,16 +234,21 @@ def _starting(
 ) -> tuple[AlertState | None, Reason | None]:
     if condition.holds is None:
         return before, None
+    told = before.occurrence if before is not None else None
+    if before is not None and told is not None and (not condition.holds or condition.occurrence == told):
+        return replace(before, phase=Phase.TOLD), None
     if not condition.holds:
         return None, None
     severity = rule.severity or condition.severity or KINDS[name].severity
-    began = condition.since or (before.since if before is not None else now)
+    pending_since = before.since if before is not None and before.phase is Phase.PENDING else now
+    began = condition.since or pending_since
     began = min(began, now)  # a clock that was set back does not make a condition younger than it is
-    pending = AlertState(name, Phase.PENDING, began, severity, occurrence=condition.occurrence)
+    pending = AlertState(name, Phase.PENDING, began, severity, occurrence=told)
     overruled = over is not None and over.phase is Phase.FIRING
     if not condition.ripe or held_back or overruled or now - began < rule.hold:
         return pending, None
-    return replace(pending, phase=Phase.FIRING, since=now, notified_at=now), Reason(MessageKind.FIRING)
+    fired = replace(pending, phase=Phase.FIRING, since=now, notified_at=now, occurrence=condition.occurrence)
+    return fired, Reason(MessageKind.FIRING)
 
 
 def _firing(
@@ -283,7 +285,7 @@ def _one_shot_firing(
     (an ended batch was reopened), or until the next one.
     """
     if condition.holds and condition.ripe and condition.occurrence != before.occurrence:
-        return _starting(name, None, condition, rule, now, held_back=held_back)
+        return _starting(name, before, condition, rule, now, held_back=held_back)
     if condition.holds is False or now - before.since >= ONE_SHOT_FOR:
         return replace(before, phase=Phase.TOLD), None
     return before, None

@@ -7,7 +7,7 @@ The stall clock is *expected* time without progress. Calls are expected while th
 window, not paused, has calls remaining and its throttle is not spent. The clock starts at first
 sight, at progress (a new maximum of `completedCount`), and whenever expectation begins. It stands
 on good observations alone: a failed poll neither starts nor advances it. After a gap in which we
-saw nothing it takes some fresh silence before we say stalled.
+saw nothing it takes some fresh silence before we say stalled, unless we had said so before.
 """
 
 from __future__ import annotations
@@ -90,17 +90,19 @@ def observe(
         before = _moved(before, elapsed, seen.at)
         elapsed = timedelta(0)
     progressed = seen.completed > before.best_completed
-    was_expected = before.clock_started_at is not None
 
+    started, fresh = before.clock_started_at, before.fresh_since
     if not expected:
         started, fresh = None, None
     elif progressed:
         started, fresh = seen.at, None
-    elif not was_expected:
+    elif started is None:
         started, fresh = _expectation_began(before.last, seen), None
     else:
-        started, fresh = before.clock_started_at, before.fresh_since
-        if elapsed > GAP_INTERVALS * rules.interval:
+        stalled = before.last.at - started >= _stall_limit(before, rules, around)
+        if (
+            elapsed > GAP_INTERVALS * rules.interval and not stalled
+        ):  # what stood still before needs no new proof
             fresh = seen.at
 
     expected_seconds = before.expected_seconds + _expected_between(before, seen, started).total_seconds()

@@ -180,7 +180,7 @@ class AlertState:
     severity: Severity
     clear_since: datetime | None = None  # firing, but the condition has not held since
     notified_at: datetime | None = None  # when the latest message was queued, for reminders
-    occurrence: datetime | None = None  # one-shots: the endedAt they tell of
+    occurrence: datetime | None = None  # one-shots: the latest endedAt that was told
     labels: Labels = ()  # frozen when it fired: a rename must not close and reopen it
     annotations: Labels = ()
     receivers: tuple[str, ...] = ()  # who was told of the firing: exactly these hear of the end

@@ -180,6 +180,13 @@ def test_after_a_gap_some_silence_must_be_fresh(minutes_of_gap, minutes_after, e
     assert gap(minutes_of_gap, minutes_after) is expected
 
 
+@pytest.mark.parametrize("minutes_of_gap", [2, 60, 10_000])
+def test_what_stood_still_before_a_gap_and_after_it_needs_no_new_proof(minutes_of_gap):
+    before = every(1, 16)
+    assert state(*before, at(16 + minutes_of_gap)) is State.STALLED
+    assert state(*before, at(16 + minutes_of_gap, completed=119)) is State.RUNNING
+
+
 def test_a_short_limit_asks_for_short_fresh_silence():
     rules = Rules(stall_after=2 * MIN)
     assert gap(60, 1.5, rules) is State.RUNNING

@@ -128,13 +128,14 @@ def test_the_numbers_decide_and_the_state_says_so(truth, polled):
 @given(truth=truths(), polled=polls())
 def test_an_outage_makes_no_stall_until_some_silence_was_watched_after_it(truth, polled):
     interval, times = polled
-    before, watched_since = None, times[0] if times else 0
+    before, watched_since, stood_still = None, times[0] if times else 0, False
     for at, _, found in judged(truth, interval, times):
         if before is not None and at - before > 3 * interval:
             watched_since = at
-        if found.state is State.STALLED:
+        stalled = found.state is State.STALLED
+        if stalled and not stood_still:
             assert at - watched_since >= FRESH_SILENCE.total_seconds()
-        before = at
+        before, stood_still = at, stalled
 
 
 @_MANY

@@ -1,0 +1,451 @@
+"""A batch lives, an account breaks: which alerts fire, in which order they give way, and who hears what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from samples import NOW, account, observation, status
+
+from monitor import conditions, evaluate
+from monitor.alerts import Policy, default_rule
+from monitor.conditions import Voice, decide_account, decide_batch
+from monitor.evaluate import Rules
+from monitor.messages import Links
+from monitor.model import AlertName, FailureReason, MessageKind, Observation, Phase, Receiver, Severity, State
+
+MIN = timedelta(minutes=1)
+AM = Receiver("oncall", holds_state=True)
+CHAT = Receiver("chat")
+LINKS = Links("https://grafana.example/d/x?batch={batch_id}", "https://wiki.example/{alertname}")
+
+
+class Life:
+    """One batch and its account, minute by minute; time is whatever the test says."""
+
+    def __init__(self, **policy):
+        self.voice = Voice(Policy(**policy), LINKS, (AM, CHAT))
+        self.account = account(last_success_at=NOW)
+        self.status = status(
+            progress=None, assessment=evaluate.assess(None, None, Rules()), last_success_at=None
+        )
+        self.heard = []
+
+    def see(self, minutes, **changes):
+        """A good poll."""
+        seen = observation(**({"at": NOW + minutes * MIN, "window_end": NOW + timedelta(days=1)} | changes))
+        progress = evaluate.observe(self.status.progress, seen, Rules())
+        return self._judge(minutes, news=True, progress=progress, failing=None, last_success_at=seen.at)
+
+    def miss(self, minutes, reason=FailureReason.TIMEOUT, message="no answer"):
+        """A failed poll."""
+        failing = evaluate.failed(self.status.failing, reason, message, NOW + minutes * MIN)
+        return self._judge(minutes, news=False, failing=failing)
+
+    def _judge(self, minutes, *, news, **changes):
+        after = replace(self.status, **changes)
+        after = replace(after, assessment=evaluate.assess(after.progress, after.failing, Rules()))
+        told = decide_batch(after, self.account, self.voice, NOW + minutes * MIN, news=news)
+        self.status = replace(after, alerts=told.alerts)
+        self.heard += told.notifications
+        return [(said.kind.value, dict(said.alert.labels)["alertname"]) for said in told.said]
+
+    def probe(self, minutes, reason=None):
+        now = NOW + minutes * MIN
+        failing = evaluate.failed(self.account.failing, reason, "broken", now) if reason else None
+        after = replace(
+            self.account, failing=failing, last_success_at=self.account.last_success_at if reason else now
+        )
+        told = decide_account(after, self.voice, now)
+        self.account = replace(after, alerts=told.alerts)
+        return [(said.kind.value, dict(said.alert.labels)["alertname"]) for said in told.said]
+
+    def firing(self):
+        return {alert.name.value for alert in self.status.alerts if alert.phase is Phase.FIRING}
+
+    def told(self, receiver):
+        return [
+            (one.kind.value, dict(one.alert.labels)["alertname"])
+            for one in self.heard
+            if one.receiver == receiver
+        ]
+
+
+def say(kind, name):
+    return [(kind, name)]
+
+
+@pytest.fixture
+def life():
+    return Life()
+
+
+@pytest.fixture
+def stalled(life):
+    """A batch that stands still; BatchStalled fires since minute 15."""
+    for minute in range(16):
+        said = life.see(minute)
+    assert said == say("firing", "BatchStalled")
+    return life
+
+
+# Stalled, and how it ends
+
+
+def test_a_stall_fires_once_and_resolves_when_calls_go_out_again(stalled):
+    assert stalled.see(16) == []
+    assert stalled.see(17, completed=119) == say("resolved", "BatchStalled")
+    [said] = {
+        dict(one.alert.annotations)["summary"] for one in stalled.heard if one.kind is MessageKind.RESOLVED
+    }
+    assert said == "recovered: spring-renewals is running, 119 of 400 done"
+
+
+@pytest.mark.parametrize(
+    ("changes", "resolution"),
+    [
+        ({"completed": 119}, "recovered"),
+        ({"paused": True}, "paused"),
+        ({"ended_at": NOW + 17 * MIN, "completed": 400}, "ended"),
+    ],
+)
+def test_the_resolution_comes_first_in_the_last_message(stalled, changes, resolution):
+    stalled.see(17, **changes)
+    last = stalled.heard[-1].alert
+    assert dict(last.annotations)["resolution"] == resolution
+    assert dict(last.annotations)["summary"].startswith(f"{resolution}: ")
+    assert last.ends_at == NOW + 17 * MIN
+
+
+def test_a_stall_that_becomes_overdue_and_ends_incomplete_never_turns_green(stalled):
+    over = {"window_end": NOW + 16 * MIN}
+    assert stalled.see(16, **over) == []
+    assert stalled.status.assessment.state is State.OVERDUE
+    for minute in range(17, 21):
+        assert stalled.see(minute, **over) == []
+        assert stalled.firing() == {"BatchStalled"}
+    assert stalled.see(21, **over) == [("firing", "BatchOverdue"), ("resolved", "BatchStalled")]
+    ended = over | {"ended_at": NOW + 22 * MIN}
+    assert stalled.see(22, **ended) == []
+    assert stalled.firing() == {"BatchOverdue"}
+    assert stalled.see(23, **ended) == [("firing", "BatchEndedIncomplete"), ("resolved", "BatchOverdue")]
+    assert stalled.told("chat") == [
+        ("firing", "BatchStalled"),
+        ("firing", "BatchOverdue"),
+        ("firing", "BatchEndedIncomplete"),
+    ]
+    assert ("resolved", "BatchStalled") in stalled.told(
+        "oncall"
+    )  # it is told states: else it would fire there for ever
+    silent = next(one for one in stalled.heard if one.kind is MessageKind.RESOLVED)
+    assert dict(silent.alert.annotations)["resolution"] == "superseded by BatchOverdue"
+
+
+def test_where_overdue_is_switched_off_a_stall_ends_with_its_window():
+    rules = {name: default_rule(name) for name in AlertName if name is not AlertName.BATCH_OVERDUE}
+    life = Life(rules=rules)
+    for minute in range(16):
+        life.see(minute)
+    assert life.see(16, window_end=NOW + 16 * MIN) == say("resolved", "BatchStalled")
+    assert dict(life.heard[-1].alert.annotations)["resolution"] == "window closed"
+
+
+# Ends
+
+
+def test_an_end_is_told_when_it_was_seen_twice(life):
+    life.see(0)
+    ended = {"ended_at": NOW + 1 * MIN, "completed": 400}
+    assert life.see(1, **ended) == []
+    assert life.see(2, **ended) == say("firing", "BatchEnded")
+    assert life.see(3, **ended) == []
+    assert life.heard[-1].one_shot
+    for minute in (61, 62, 63, 1000):
+        assert life.see(minute, **ended) == []
+    assert life.firing() == set()
+
+
+def test_an_end_that_the_api_corrects_is_not_told(life):
+    life.see(0)
+    assert life.see(1, ended_at=NOW, completed=118) == []
+    assert life.see(2) == []
+    assert life.status.alerts == ()
+
+
+@pytest.mark.parametrize(
+    ("unmade", "options", "name", "severity"),
+    [
+        (0, {}, "BatchEnded", Severity.INFO),
+        (1, {}, "BatchEndedIncomplete", Severity.WARNING),
+        (19, {}, "BatchEndedIncomplete", Severity.WARNING),
+        (20, {}, "BatchEndedIncomplete", Severity.CRITICAL),
+        (3, {"unmade_over_count": 3}, "BatchEnded", Severity.INFO),
+        (4, {"unmade_over_count": 3}, "BatchEndedIncomplete", Severity.WARNING),
+        (8, {"unmade_over_ratio": 0.02}, "BatchEnded", Severity.INFO),
+        (9, {"unmade_over_ratio": 0.02, "unmade_over_count": 5}, "BatchEndedIncomplete", Severity.WARNING),
+        (40, {"unmade_over_ratio": 0.2}, "BatchEnded", Severity.INFO),
+    ],
+)
+def test_what_is_unmade_decides_which_end_it_was(unmade, options, name, severity):
+    life = Life(**options)
+    ended = {"ended_at": NOW, "completed": 400 - unmade}
+    life.see(0, **ended)
+    assert life.see(1, **ended) == say("firing", name)
+    [state] = life.status.alerts
+    assert state.severity is severity
+
+
+def test_history_is_not_told(life):
+    life.account = replace(life.account, watched_since=NOW)
+    before, after = {"ended_at": NOW, "completed": 400}, {"ended_at": NOW + MIN, "completed": 400}
+    life.see(0, **before)
+    assert life.see(1, **before) == []
+    life.see(2, **after)
+    assert life.see(3, **after) == say("firing", "BatchEnded")
+
+
+def test_a_batch_that_is_reopened_can_stall_and_end_again(life):
+    life.see(0, completed=399)
+    first = {"ended_at": NOW + MIN, "completed": 390}
+    life.see(1, **first)
+    assert life.see(2, **first) == say("firing", "BatchEndedIncomplete")
+    reopened = {"total": 500, "completed": 399}
+    for minute in range(3, 18):
+        assert life.see(minute, **reopened) == []
+        assert life.firing() == set()
+    assert life.see(18, **reopened) == say("firing", "BatchStalled")
+    second = {"ended_at": NOW + 19 * MIN, "total": 500, "completed": 500}
+    assert life.see(19, **second) == say("resolved", "BatchStalled")
+    assert life.see(20, **second) == say("firing", "BatchEnded")
+
+
+# Overdue, paused
+
+
+def test_overdue_takes_five_minutes_and_an_extended_window_is_a_recovery(life):
+    over = {"window_end": NOW}
+    for minute in range(5):
+        assert life.see(minute, **over) == []
+    assert life.see(5, **over) == say("firing", "BatchOverdue")
+    assert life.see(6, completed=119) == say("resolved", "BatchOverdue")
+
+
+def test_a_pause_inside_its_window_takes_an_hour(life):
+    for minute in range(60):
+        assert life.see(minute, paused=True) == []
+    assert life.see(60, paused=True) == say("firing", "BatchPausedTooLong")
+    assert dict(life.heard[-1].alert.annotations)["cause"] == "seen paused since 2026-11-23 12:00 UTC"
+    assert life.see(61) == say("resolved", "BatchPausedTooLong")
+
+
+def test_a_pause_before_the_window_counts_from_when_it_opens(life):
+    waiting = {"paused": True, "window_start": NOW + 30 * MIN}
+    for minute in (0, 30, 60, 89):
+        assert life.see(minute, **waiting) == []
+    assert life.see(90, **waiting) == say("firing", "BatchPausedTooLong")
+
+
+def test_a_pause_with_nothing_left_to_call_is_no_trouble(life):
+    for minute in (0, 60, 120):
+        assert life.see(minute, paused=True, completed=400) == []
+
+
+# Failing polls
+
+
+def test_a_batch_that_fails_while_its_account_answers_is_unreachable_after_five_minutes(life):
+    life.see(0)
+    life.account = replace(life.account, last_success_at=NOW + 2 * MIN)
+    for minute in (1, 2, 3, 4, 5.9):
+        assert life.miss(minute) == []
+    assert life.miss(6) == say("firing", "BatchUnreachable")
+    assert dict(life.heard[-1].alert.annotations)["cause"] == "no answer"
+    assert life.see(7) == say("resolved", "BatchUnreachable")
+
+
+def test_a_batch_that_fails_with_its_account_is_not_unreachable(life):
+    life.see(0)
+    life.account = replace(life.account, last_success_at=NOW + 1 * MIN)  # no later than the first failure
+    for minute in range(1, 120):
+        assert life.miss(minute) == []
+
+
+def test_two_failures_are_not_three(life):
+    life.see(0)
+    life.account = replace(life.account, last_success_at=NOW + 500 * MIN)
+    assert life.miss(1) == []
+    assert life.miss(100) == []
+    assert life.miss(101) == say("firing", "BatchUnreachable")
+
+
+def test_failed_polls_move_nothing_else(stalled):
+    before = stalled.status.alerts
+    for minute in range(16, 300):
+        assert stalled.miss(minute) == []
+    assert stalled.status.alerts == before
+
+
+def test_a_failed_poll_does_not_confirm_an_end(life):
+    life.see(0)
+    life.see(1, ended_at=NOW, completed=400)
+    assert life.miss(2) == []
+    assert life.see(3, ended_at=NOW, completed=400) == say("firing", "BatchEnded")
+
+
+def gone(life, start):
+    return [life.miss(start + step, FailureReason.NOT_FOUND, "not found") for step in range(3)][-1]
+
+
+def test_a_batch_that_is_gone_is_told_and_its_stall_with_it(stalled):
+    assert gone(stalled, 16) == [("firing", "BatchGone"), ("resolved", "BatchStalled")]
+    assert stalled.told("chat") == [("firing", "BatchStalled"), ("firing", "BatchGone")]
+    assert stalled.see(30, completed=119) == say("resolved", "BatchGone")
+
+
+def test_a_batch_that_is_gone_is_forgotten_after_a_day(life):
+    life.see(0)
+    gone(life, 1)
+    assert life.miss(24 * 60, FailureReason.NOT_FOUND) == say("reminder", "BatchGone")
+    assert life.miss(24 * 60 + 1, FailureReason.NOT_FOUND) == say("resolved", "BatchGone")
+    assert life.miss(48 * 60, FailureReason.NOT_FOUND) == []
+
+
+def test_an_ended_batch_that_vanishes_is_no_trouble(life):
+    ended = {"ended_at": NOW, "completed": 400}
+    life.see(0, **ended)
+    life.see(1, **ended)
+    life.account = replace(life.account, last_success_at=NOW + 500 * MIN)
+    for minute in range(2, 60):
+        assert life.miss(minute, FailureReason.NOT_FOUND) == []
+
+
+def test_a_batch_that_was_never_there_is_unreachable_and_not_gone(life):
+    life.account = replace(life.account, last_success_at=NOW + MIN)
+    said = [life.miss(minute, FailureReason.NOT_FOUND, "not found") for minute in range(6)]
+    assert said[:-1] == [[]] * 5
+    assert said[-1] == say("firing", "BatchUnreachable")
+    assert life.status.assessment.state is State.UNKNOWN
+
+
+# Accounts
+
+
+def test_an_account_that_does_not_answer_is_told_after_five_minutes(life):
+    for minute in range(5):
+        assert life.probe(minute, FailureReason.TIMEOUT) == []
+    assert life.probe(5, FailureReason.TIMEOUT) == say("firing", "AccountUnreachable")
+    assert life.probe(6) == say("resolved", "AccountUnreachable")
+
+
+@pytest.mark.parametrize("reason", [FailureReason.UNAUTHORIZED, FailureReason.FORBIDDEN])
+def test_a_rejected_key_is_told_instead(life, reason):
+    assert life.probe(0, reason) == []
+    assert life.probe(1, reason) == say("firing", "AccountKeyRejected")
+    for minute in range(2, 20):
+        assert life.probe(minute, reason) == []
+    assert life.probe(20, FailureReason.TIMEOUT) == []  # the key cannot be judged while nothing answers
+    assert life.probe(21) == say("resolved", "AccountKeyRejected")
+
+
+def test_an_outage_that_turns_into_a_rejected_key_says_so_once(life):
+    for minute in range(6):
+        life.probe(minute, FailureReason.TIMEOUT)
+    assert life.probe(6, FailureReason.UNAUTHORIZED) == [
+        ("firing", "AccountKeyRejected"),
+        ("resolved", "AccountUnreachable"),
+    ]
+
+
+def test_while_the_account_s_alert_fires_nothing_new_fires_for_its_batches_and_what_fires_stays(stalled):
+    for minute in range(16, 22):
+        stalled.probe(minute, FailureReason.SERVER_ERROR)
+    assert stalled.see(22) == []
+    assert stalled.firing() == {"BatchStalled"}
+    other = Life()
+    other.account = stalled.account
+    for minute in range(60):
+        assert other.see(minute) == []
+    other.account = account()
+    assert other.see(60) == say("firing", "BatchStalled")
+
+
+# Who hears what
+
+
+def test_labels_stay_as_they_were_when_it_fired(stalled):
+    stalled.status = replace(
+        stalled.status, batch="renamed", target=replace(stalled.status.target, account="other")
+    )
+    assert stalled.see(16) == []
+    stalled.see(17, completed=119)
+    first, last = stalled.heard[0].alert, stalled.heard[-1].alert
+    assert first.labels == last.labels
+    assert first.fingerprint == last.fingerprint
+    assert dict(last.labels) == {
+        "account": "main",
+        "agent_id": stalled.status.key.agent_id,
+        "alertname": "BatchStalled",
+        "batch": "spring-renewals",
+        "batch_id": stalled.status.key.batch_id,
+        "severity": "warning",
+        "team": "growth",
+    }
+
+
+def test_configured_labels_cannot_hide_ours():
+    life = Life()
+    life.status = replace(life.status, target=replace(life.status.target, labels=(("severity", "mine"),)))
+    for minute in range(16):
+        life.see(minute)
+    assert dict(life.heard[0].alert.labels)["severity"] == "warning"
+
+
+def test_reminders_go_to_those_who_do_not_remind_by_themselves(stalled):
+    for minute in range(16, 255):
+        assert stalled.see(minute) == []
+    assert stalled.see(255) == say("reminder", "BatchStalled")
+    assert stalled.told("oncall") == say("firing", "BatchStalled")
+    assert stalled.told("chat") == [("firing", "BatchStalled"), ("reminder", "BatchStalled")]
+    assert "for 4 h 15 min" in dict(stalled.heard[-1].alert.annotations)["summary"]
+
+
+def test_a_resolve_goes_to_those_who_were_told_and_to_nobody_else(stalled):
+    stalled.voice = replace(stalled.voice, receivers=(CHAT, Receiver("new")))
+    stalled.see(17, completed=119)
+    assert [one.receiver for one in stalled.heard if one.kind is MessageKind.RESOLVED] == ["chat"]
+
+
+def test_every_notification_has_a_key_of_its_own(stalled):
+    for minute in range(16, 256):
+        stalled.see(minute)
+    stalled.see(256, completed=119)
+    assert len({one.id for one in stalled.heard}) == len(stalled.heard) == 5
+
+
+def test_an_alert_that_is_switched_off_is_closed(stalled):
+    stalled.voice = replace(stalled.voice, policy=Policy({}))
+    assert stalled.see(16) == say("resolved", "BatchStalled")
+    assert dict(stalled.heard[-1].alert.annotations)["resolution"] == "no longer watched"
+
+
+def test_closing_closes_what_fires_and_remembers_which_ends_were_told(stalled):
+    ended = {"ended_at": NOW + 17 * MIN}
+    stalled.see(17, **ended)
+    stalled.see(18, **ended)
+    assert stalled.firing() == {"BatchEndedIncomplete"}
+    told = conditions.close(stalled.status.alerts, stalled.voice.receivers, NOW + 19 * MIN)
+    assert told.notifications == ()
+    assert [state.name for state in told.alerts] == [AlertName.BATCH_ENDED_INCOMPLETE]
+    stalled.status = replace(stalled.status, alerts=told.alerts)
+    assert stalled.see(20, **ended) == []
+
+
+def test_links_are_filled_in(stalled):
+    annotations = dict(stalled.heard[0].alert.annotations)
+    assert annotations["dashboard_url"] == f"https://grafana.example/d/x?batch={stalled.status.key.batch_id}"
+    assert annotations["runbook_url"] == "https://wiki.example/BatchStalled"
+
+
+def test_no_secret_can_be_in_an_observation():
+    assert not {name for name in Observation.__dataclass_fields__ if "secret" in name or "webhook" in name}

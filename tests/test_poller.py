@@ -1,0 +1,321 @@
+"""One poll after another against the pretend Ultravox on a real socket, into a real state file, on a moved clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+from receivers import MovedClock
+
+from monitor import simulator
+from monitor.alerts import Policy
+from monitor.metrics import Instruments
+from monitor.model import BatchKey, MessageKind, Phase, Receiver, State, Target
+from monitor.poller import NAME_RETRY, Poller
+from monitor.simulator import Fault, FaultKind
+from monitor.store import Store
+from monitor.targets import Watch
+from monitor.ultravox import ApiSettings, Client
+
+STORY = """
+accounts:
+  - name: main
+    agents:
+      - name: renewals
+        batches:
+          - name: spring
+            calls: 100
+            pace: 60/h
+            jitter: 0
+            window: {end: 2h}
+            script: [{at: 10m, do: stall}, {at: 40m, do: recover}]
+          - {name: done, created: -1h, calls: 10, pace: 60/h, script: [{at: 30m, do: delete}]}
+"""
+ENDPOINTS = ("get_batch", "accounts_me", "get_agent")
+
+
+class World:
+    """The pretend Ultravox, and a poller that can be killed and started again."""
+
+    def __init__(self, folder, clock):
+        self.clock = clock
+        self.scenario = simulator.load(STORY)
+        self.pretend = simulator.Simulator(self.scenario, clock=clock)
+        self.path = folder / "monitor.db"
+        [account] = self.scenario.accounts
+        [agent] = account.agents
+        self.api_key = account.api_key
+        self.spring, self.done = (
+            BatchKey(str(agent.agent_id), str(batch.batch_id)) for batch in agent.batches
+        )
+        self.delivered = []
+
+    async def start(self, *keys, name="spring", ends=True):
+        """A fresh process: a new poller on whatever the state file holds."""
+        self.instruments = Instruments(endpoints=ENDPOINTS, send_failures=(), now=self.clock())
+        self.store = Store(self.path, clock=self.clock)
+        contents = await self.store.open()
+        self.poller = Poller(
+            store=self.store,
+            instruments=self.instruments,
+            clock=self.clock,
+            deliver=self.delivered.extend,
+            next_run=lambda _: self.clock() + timedelta(seconds=30),
+            receivers=(Receiver("chat"),),
+        )
+        self.poller.restore(contents)
+        settings = ApiSettings(
+            "main", SecretStr(self.api_key), self.pretend.base_url, max_requests_per_second=10_000
+        )
+        self.client = Client(settings, clock=self.clock)
+        await self.poller.watch_account("main", self.client, Policy())
+        for key in keys:
+            self.poller.watch(Watch(Target("main", key, name=name)))
+        await self.poller.close_unwatched()
+
+    async def stop(self):
+        await self.client.close()
+        await self.store.close()
+
+    async def poll(self, minutes, key=None, step=1):
+        """Poll each minute for so long."""
+        for _ in range(0, minutes, step):
+            self.clock.move(minutes=step)
+            await self.poller.poll_batch(key or self.spring)
+
+    def told(self):
+        return [(one.kind.value, dict(one.alert.labels)["alertname"]) for one in self.delivered]
+
+    def count(self, name, **labels):
+        return self.instruments.registry.get_sample_value(
+            f"ultravox_monitor_{name}", {"account": "main"} | labels
+        )
+
+
+@pytest.fixture
+async def world(tmp_path):
+    made = World(tmp_path, MovedClock())
+    await made.pretend.start()
+    yield made
+    await made.stop()
+    await made.pretend.stop()
+
+
+async def test_a_campaign_from_its_start_to_its_end(world):
+    await world.start(world.spring)
+    await world.poll(24)
+    assert world.poller.statuses[world.spring].assessment.state is State.RUNNING
+    await world.poll(1)
+    status = world.poller.statuses[world.spring]
+    assert status.assessment.state is State.STALLED
+    assert (status.progress.last.completed, status.progress.last.total) == (10, 100)
+    assert status.last_success_at == status.last_poll_at == world.clock()
+    assert status.next_poll_at == world.clock() + timedelta(seconds=30)
+    await world.poll(100)
+    assert world.told() == [
+        ("firing", "BatchStalled"),
+        ("resolved", "BatchStalled"),
+        ("firing", "BatchEndedIncomplete"),
+    ]
+    assert world.poller.statuses[world.spring].assessment.state is State.INCOMPLETE
+    assert world.count("polls_total") == world.count("poll_duration_seconds_count") == 125
+
+
+async def test_a_restart_says_nothing_twice_and_forgets_nothing(world):
+    await world.start(world.spring)
+    await world.poll(30)
+    await world.stop()
+    world.clock.move(minutes=2)
+    await world.start(world.spring)
+    await world.poll(5)
+    assert world.told() == [("firing", "BatchStalled")]
+    await world.poll(10)
+    await world.stop()
+    await world.start(world.spring)
+    await world.poll(120)
+    assert world.told() == [
+        ("firing", "BatchStalled"),
+        ("resolved", "BatchStalled"),
+        ("firing", "BatchEndedIncomplete"),
+    ]
+
+
+async def test_an_end_while_we_were_away_is_told_once(world):
+    await world.start(world.spring)
+    await world.poll(5)
+    await world.stop()
+    world.clock.move(hours=5)
+    for _ in range(2):
+        await world.start(world.spring)
+        await world.poll(5)
+        await world.stop()
+    await world.start()
+    assert world.told() == [("firing", "BatchEndedIncomplete")]
+
+
+async def test_ends_before_we_began_to_watch_are_history(world):
+    await world.start(world.done)
+    await world.poll(5, world.done)
+    assert world.poller.statuses[world.done].assessment.state is State.ENDED
+    assert world.told() == []
+
+
+async def test_a_state_file_that_was_lost_has_the_last_day_s_ends_told_again(world):
+    world.path.write_bytes(b"this is no database" * 100)
+    await world.start(world.done)
+    await world.poll(5, world.done)
+    assert world.told() == [("firing", "BatchEnded")]
+
+
+async def test_what_is_no_longer_watched_is_closed_and_its_history_kept(world):
+    await world.start(world.spring)
+    await world.poll(30)
+    before = world.poller.statuses[world.spring]
+    await world.poller.unwatch([world.spring])
+    assert world.told() == [("firing", "BatchStalled"), ("resolved", "BatchStalled")]
+    assert dict(world.delivered[-1].alert.annotations)["resolution"] == "no longer watched"
+    assert world.poller.statuses == {}
+    assert await world.poller.poll_batch(world.spring) is False
+    world.poller.watch(Watch(Target("main", world.spring, name="again")))
+    status = world.poller.statuses[world.spring]
+    assert (status.batch, status.progress, status.alerts) == ("again", before.progress, ())
+
+
+async def test_what_left_the_configuration_while_we_were_away_is_closed_once(world):
+    await world.start(world.spring)
+    await world.poll(30)
+    await world.stop()
+    for _ in range(2):
+        await world.start()
+        await world.stop()
+    await world.start()
+    assert world.told() == [("firing", "BatchStalled"), ("resolved", "BatchStalled")]
+
+
+async def test_an_ended_batch_that_vanishes_is_dropped(world):
+    await world.start(world.done)
+    await world.poll(31, world.done)
+    assert world.done in world.poller.statuses
+    world.clock.move(minutes=1)
+    assert await world.poller.poll_batch(world.done) is False
+    assert world.poller.statuses == {}
+    assert world.told() == []
+
+
+async def test_a_batch_that_is_dropped_while_its_answer_is_awaited_comes_to_nothing(world):
+    await world.start(world.spring)
+    await world.poll(1)
+    asked = world.client.get_batch
+
+    async def meanwhile(key):
+        await world.poller.unwatch([key])
+        return await asked(key)
+
+    world.client.get_batch = meanwhile
+    assert await world.poller.poll_batch(world.spring) is False
+    assert world.poller.statuses == {}
+
+
+async def test_new_settings_are_taken_over_by_a_batch_that_stays(world):
+    await world.start(world.spring)
+    await world.poll(1)
+    world.poller.watch(Watch(Target("main", world.spring, name="renamed", labels=(("team", "b"),))))
+    status = world.poller.statuses[world.spring]
+    assert (status.batch, status.target.labels) == ("renamed", (("team", "b"),))
+    assert status.progress is not None
+
+
+async def test_a_disk_that_fails_does_not_stop_the_watch_nor_the_messages(world):
+    await world.start(world.spring)
+    await world.poll(5)
+    await asyncio.get_running_loop().run_in_executor(world.store._thread, world.store._file.close)
+    await world.poll(25)
+    assert not world.store.writable
+    assert world.told() == [("firing", "BatchStalled")]
+
+
+async def test_a_failed_poll_is_counted_with_its_reason_and_changes_no_number(world):
+    await world.start(world.spring)
+    await world.poll(5)
+    seen = world.poller.statuses[world.spring]
+    world.pretend.add_fault(Fault(kind=FaultKind.WRONG_TYPES, endpoint="get_batch"))
+    await world.poll(1)
+    status = world.poller.statuses[world.spring]
+    assert world.count("poll_failures_total", reason="bad_response") == 1
+    assert (status.progress, status.last_success_at) == (seen.progress, seen.last_success_at)
+    assert status.failing.count == 1
+    world.pretend.clear_faults()
+    await world.poll(1)
+    assert world.poller.statuses[world.spring].failing is None
+
+
+async def test_totals_that_shrink_for_a_moment_are_no_progress(world):
+    await world.start(world.spring)
+    await world.poll(20)
+    clock = world.poller.statuses[world.spring].progress.clock_started_at
+    world.pretend.add_fault(Fault(kind=FaultKind.SHRINK, endpoint="get_batch"))
+    await world.poll(1)
+    world.pretend.clear_faults()
+    await world.poll(1)
+    assert world.poller.statuses[world.spring].progress.clock_started_at == clock
+
+
+async def test_the_account_is_probed_and_its_key_rejected(world):
+    await world.start(world.spring)
+    await world.poller.probe_account("main")
+    account = world.poller.accounts["main"]
+    assert (account.status.up, account.status.active_calls) == (True, 0)
+    world.pretend.add_fault(Fault(kind=FaultKind.UNAUTHORIZED))
+    for _ in range(3):
+        world.clock.move(minutes=1)
+        await world.poller.probe_account("main")
+    assert world.told() == [("firing", "AccountKeyRejected")]
+    await world.stop()
+    world.pretend.clear_faults()
+    await world.start(world.spring)
+    assert world.poller.accounts["main"].status.alerts[0].phase is Phase.FIRING
+    await world.poller.probe_account("main")
+    assert world.told()[1:] == [("resolved", "AccountKeyRejected")]
+
+
+async def test_an_account_that_is_no_longer_configured_is_closed(world):
+    await world.start()
+    world.pretend.add_fault(Fault(kind=FaultKind.FORBIDDEN))
+    for _ in range(3):
+        world.clock.move(minutes=1)
+        await world.poller.probe_account("main")
+    await world.poller.unwatch_account("main")
+    assert [one.kind for one in world.delivered] == [MessageKind.FIRING, MessageKind.RESOLVED]
+    assert world.poller.accounts == {}
+
+
+async def test_a_wrong_clock_is_noticed_and_batches_are_judged_by_the_api_s(world):
+    await world.start(world.spring)
+    world.pretend.add_fault(Fault(kind=FaultKind.SKEW, seconds=7200))
+    await world.poll(1)
+    await world.poller.probe_account("main")
+    assert world.poller.accounts["main"].status.clock_skew == timedelta(hours=2)
+    assert world.poller.statuses[world.spring].assessment.state is State.OVERDUE
+
+
+async def test_a_batch_without_a_name_is_named_by_its_agent_its_start_and_its_id(world):
+    await world.start(world.spring, name=None)
+    await world.poll(2)
+    assert (
+        world.poller.statuses[world.spring].batch == f"renewals 2026-11-23 12:00 {world.spring.batch_id[:8]}"
+    )
+    assert [seen.endpoint for seen in world.pretend.requests].count("get_agent") == 1
+
+
+async def test_an_agent_whose_name_cannot_be_had_is_asked_for_seldom(world):
+    await world.start(world.spring, name=None)
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="get_agent"))
+    await world.poll(5)
+    assert world.poller.statuses[world.spring].agent == world.spring.agent_id[:8]
+    assert [seen.endpoint for seen in world.pretend.requests].count("get_agent") == 1
+    world.pretend.clear_faults()
+    world.clock.move(seconds=NAME_RETRY.total_seconds())
+    await world.poll(1)
+    assert world.poller.statuses[world.spring].agent == "renewals"
