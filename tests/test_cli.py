@@ -1,0 +1,154 @@
+"""The command line, as its user meets it: exit codes, what is printed, where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from samples import NOW, account, status
+
+from monitor import __version__
+from monitor.cli import cli
+from monitor.model import Snapshot
+from monitor.web import answers
+
+ROOT = Path(__file__).parent.parent
+KEY = {"ULTRAVOX_API_KEY": "Zk3hQ9aB.0123456789abcdef0123456789abcdef"}
+
+
+def run(*arguments, **environ):
+    return CliRunner().invoke(cli, arguments, env=environ, prog_name="batch-monitor")
+
+
+@pytest.fixture
+def daemon():
+    """Something that answers as a daemon does; its URL."""
+    snapshot = Snapshot(NOW, (status(),), (account(),))
+    paths = {"/api/v1/batches": answers.batches(snapshot), "/api/v1/alerts": answers.alerts(snapshot)}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = paths.get(self.path)
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_version():
+    assert run("--version").output == f"batch-monitor, version {__version__}\n"
+
+
+def test_check_config_of_the_example():
+    path = str(ROOT / "config.example.yaml")
+    found = run("check-config", path, **KEY)
+    assert (found.exit_code, found.output) == (0, f"{path}: no mistakes: 1 account, 1 batch, 2 receivers\n")
+
+
+def test_check_config_tells_mistakes_on_stderr_with_exit_code_1(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("accounts: []\npoll: {interval: 30}\n")
+    found = run("check-config", str(path))
+    assert found.exit_code == 1
+    assert found.stdout == ""
+    assert found.stderr.splitlines() == [
+        f"{path}:1:11: accounts: must not be empty",
+        f"{path}:2:18: poll.interval: a duration needs a unit: write it like 30s, 5m or 1h30m",
+    ]
+
+
+def test_a_first_run_without_anything_says_how_to_go_on():
+    found = run("run")
+    assert found.exit_code == 1
+    assert "batch-monitor demo" in found.stderr
+    assert "config.example.yaml" in found.stderr
+
+
+def test_a_run_with_mistakes_ends_before_anything_starts(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("accounts: []\n")
+    found = run("run", "--config.file", str(path))
+    assert (found.exit_code, found.stderr) == (1, f"{path}:1:11: accounts: must not be empty\n")
+
+
+def test_a_run_without_a_folder_for_its_state_says_so(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "accounts: [{name: main, api_key: '${ULTRAVOX_API_KEY}'}]\nstorage: {path: nowhere/monitor.db}\n"
+    )
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "monitor",
+            "run",
+            "--config.file",
+            str(path),
+            "--web.listen-address",
+            "127.0.0.1:0",
+        ],
+        env=KEY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert found.returncode == 1
+    assert f"{tmp_path / 'nowhere'} does not exist: create it, or change storage.path" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_status_shows_the_batches(daemon):
+    found = run("status", "--url", daemon, COLUMNS="160")
+    assert found.exit_code == 0
+    for expected in ("spring-renewals", "running", "118/400", "No alert is firing", f"at {daemon}"):
+        assert expected in found.output
+
+
+def test_status_fits_eighty_columns(daemon):
+    found = run("status", "--url", daemon, COLUMNS="80")
+    assert max(len(line) for line in found.output.splitlines()) <= 80
+    assert "118/400" in found.output
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://127.0.0.1:9", "no daemon answers at http://127.0.0.1:9"),
+        ("localhost:10042", "write it as http://HOST:PORT"),
+        ("file:///etc/passwd", "write it as http://HOST:PORT"),
+    ],
+)
+def test_status_without_a_daemon_says_what_to_do(url, text):
+    found = run("status", "--url", url)
+    assert found.exit_code == 1
+    assert text in found.stderr
+
+
+def test_status_of_something_else_says_so(daemon):
+    found = run("status", "--url", f"{daemon}/elsewhere")
+    assert found.exit_code == 1
+    assert "is it a batch monitor?" in found.stderr
+
+
+def test_simulate_tells_mistakes_in_a_scenario(tmp_path):
+    path = tmp_path / "scenario.yaml"
+    path.write_text("accounts: []\n")
+    found = run("simulate", "--scenario", str(path))
+    assert (found.exit_code, found.stderr) == (1, f"{path}: accounts: at least one is needed\n")
