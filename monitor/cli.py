@@ -150,6 +150,7 @@ def _ask(url: str, what: str) -> dict[str, Any]:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/v1/{what}", timeout=_HTTP_TIMEOUT) as answer:  # noqa: S310 - http or https, see above
             data: dict[str, Any] = json.load(answer)["data"]
     except urllib.error.HTTPError as error:
+        error.close()
         _fail(f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
     except (OSError, ValueError, KeyError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error

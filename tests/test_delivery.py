@@ -684,7 +684,7 @@ async def test_workers_wake_for_what_comes_and_try_again_by_themselves(running, 
     running.set_receivers({"crm": hook(server)})
     await asyncio.sleep(0)
     running.enqueue([notification()])
-    await until(lambda: server.requests)
+    await until(lambda: server.requests and running.queues()[0].failing_since)  # it has looked at the clock
     clock.move(seconds=1)
     await until(lambda: running.queues()[0].pending == 0)
     assert keys(server) == ["id-1", "id-1"]
