@@ -1,4 +1,4 @@
-"""What we believe of a batch: its progress, its stall clock, its pace, its state.
+"""What we believe of a batch: its progress, its stall clock, its state.
 
 Pure: values in, values out. Nothing here speaks to anyone (alerts.py decides that) or reads a clock:
 the instant is `Observation.at`, told by the API's own clock.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from monitor import words
+from monitor import pace, words
 from monitor.model import Assessment, Failing, FailureReason, Observation, Progress, Sample, State
 
 FRESH_SILENCE = timedelta(minutes=5)
@@ -24,9 +24,6 @@ FRESH_SILENCE = timedelta(minutes=5)
 
 GAP_INTERVALS = 3
 """An observation later than this many poll intervals after the one before ends a gap."""
-
-SAMPLES_PER_WINDOW = 15
-"""Points kept of the pace curve: enough for a mean, few enough to store with every commit."""
 
 GONE_AFTER = 3
 """404 answers in a row before a batch is believed to be gone."""
@@ -92,18 +89,16 @@ def observe(
     progressed = seen.completed > before.best_completed
 
     started, fresh = before.clock_started_at, before.fresh_since
+    gap = elapsed > GAP_INTERVALS * rules.interval
     if not expected:
         started, fresh = None, None
     elif progressed:
         started, fresh = seen.at, None
     elif started is None:
-        started, fresh = _expectation_began(before.last, seen), None
-    else:
-        stalled = before.last.at - started >= _stall_limit(before, rules, around)
-        if (
-            elapsed > GAP_INTERVALS * rules.interval and not stalled
-        ):  # what stood still before needs no new proof
-            fresh = seen.at
+        started = _expectation_began(before.last, seen)
+        fresh = seen.at if gap else None  # a window may have opened while nobody looked
+    elif gap and before.last.at - started < _stall_limit(before, rules, around):
+        fresh = seen.at  # but what stood still before the gap needs no new proof
 
     expected_seconds = before.expected_seconds + _expected_between(before, seen, started).total_seconds()
     best = max(before.best_completed, seen.completed)
@@ -117,7 +112,7 @@ def observe(
         paused_since=(before.paused_since or seen.at) if seen.paused else None,
         end_seen=_end_seen(before, seen),
         expected_seconds=expected_seconds,
-        samples=_sampled(before.samples, Sample(expected_seconds, best), rules.stall_after),
+        samples=pace.sampled(before.samples, Sample(expected_seconds, best), rules.stall_after),
     )
 
 
@@ -156,18 +151,6 @@ def _end_seen(before: Progress, seen: Observation) -> int:
     if seen.ended_at is None:
         return 0
     return min(before.end_seen + 1, CONFIRMED) if seen.ended_at == before.last.ended_at else 1
-
-
-def _sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> tuple[Sample, ...]:
-    """The curve with the latest point: thinned to SAMPLES_PER_WINDOW, cut to one point beyond the window."""
-    step = window.total_seconds() / SAMPLES_PER_WINDOW
-    if not samples or latest.expected_seconds - samples[-1].expected_seconds >= step:
-        samples = (*samples, latest)
-    cutoff = latest.expected_seconds - window.total_seconds()
-    first = 0
-    while first + 1 < len(samples) and samples[first + 1].expected_seconds <= cutoff:
-        first += 1
-    return samples[first:]
 
 
 def failed(before: Failing | None, reason: FailureReason, message: str, now: datetime) -> Failing:
@@ -252,15 +235,15 @@ def assess(
         )
 
     seen = progress.last
-    pace = _pace(progress, rules.stall_after)
-    end, missed = _forecast(progress, pace)
+    calls_per_second = pace.mean(progress, rules.stall_after)
+    end, missed = pace.forecast(progress, calls_per_second)
     return Assessment(
         state=state,
         why=_why(state, facts, around),
         completion_ratio=min(1.0, max(0, seen.completed) / seen.total) if seen.total > 0 else None,
         idle_seconds=None if idle is None else idle.total_seconds(),
         stall_after_seconds=None if idle is None else limit.total_seconds(),
-        calls_per_second=pace,
+        calls_per_second=calls_per_second,
         estimated_end=end,
         projected_missed=missed,
     )
@@ -272,47 +255,6 @@ def _stall_limit(progress: Progress | None, rules: Rules, around: Circumstances)
         return after
     # The gap counts as silence, but some silence must have been watched since.
     return max(after, progress.fresh_since - progress.clock_started_at + min(after, FRESH_SILENCE))
-
-
-def _pace(progress: Progress, window: timedelta) -> float | None:
-    """Mean pace over the recent expected time, calls per second. None until some such time was watched."""
-    if progress.last.ended_at is not None or not progress.samples:
-        return None
-    oldest = progress.samples[0]
-    span = progress.expected_seconds - oldest.expected_seconds
-    if span <= 0:
-        return None
-    made = progress.best_completed - oldest.completed
-    if span > window.total_seconds() and len(progress.samples) > 1:
-        # The oldest point lies before the window: take what fell into the window, in proportion.
-        second = progress.samples[1]
-        outside = span - window.total_seconds()
-        stretch = second.expected_seconds - oldest.expected_seconds
-        if stretch > 0:
-            made_outside = (second.completed - oldest.completed) * min(1.0, outside / stretch)
-            return max(0.0, (made - made_outside) / (span - min(outside, stretch)))
-    return made / span
-
-
-def _forecast(progress: Progress, pace: float | None) -> tuple[datetime | None, int | None]:
-    """When the last call would be made, and how many would be left at windowEnd, if the pace holds."""
-    seen = progress.last
-    if seen.ended_at is not None:
-        return None, None
-    if seen.window_end is not None and seen.at >= seen.window_end:
-        return None, seen.remaining
-    if pace is None or progress.clock_started_at is None:
-        return None, None
-    missed = None
-    if seen.window_end is not None:
-        left = (seen.window_end - seen.at).total_seconds()
-        missed = max(0, round(seen.remaining - pace * left))
-    if pace == 0:
-        return None, missed
-    try:
-        return seen.at + timedelta(seconds=seen.remaining / pace), missed
-    except OverflowError:  # a pace so small that the calendar ends first
-        return None, missed
 
 
 def _why(state: State, facts: _Facts, around: Circumstances) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from samples import NOW, observation
 
-from monitor import evaluate
+from monitor import evaluate, pace
 from monitor.evaluate import Circumstances, Rules, assess, observe
 from monitor.model import Failing, FailureReason, State
 
@@ -180,6 +180,14 @@ def test_after_a_gap_some_silence_must_be_fresh(minutes_of_gap, minutes_after, e
     assert gap(minutes_of_gap, minutes_after) is expected
 
 
+def test_a_window_that_opened_while_nobody_looked_needs_fresh_silence_too():
+    opened = {"window_start": NOW + 10 * MIN}
+    seen = [at(0, **opened)] + [at(60 + step / 2, **opened) for step in range(11)]
+    assert state(*seen[:2]) is State.RUNNING
+    assert state(*seen[:-1]) is State.RUNNING
+    assert state(*seen) is State.STALLED
+
+
 @pytest.mark.parametrize("minutes_of_gap", [2, 60, 10_000])
 def test_what_stood_still_before_a_gap_and_after_it_needs_no_new_proof(minutes_of_gap):
     before = every(1, 16)
@@ -285,7 +293,7 @@ def test_an_end_beyond_the_calendar_is_no_end():
 
 def test_the_curve_is_kept_small():
     progress = follow(*(at(0, 10 * step, completed=step) for step in range(2000)))
-    assert len(progress.samples) <= evaluate.SAMPLES_PER_WINDOW + 2
+    assert len(progress.samples) <= pace.SAMPLES_PER_WINDOW + 2
 
 
 # Failing

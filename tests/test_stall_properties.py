@@ -90,7 +90,7 @@ def judged(truth, interval, times):
         yield at, progress, assess(progress, None, rules)
 
 
-_MANY = settings(max_examples=40, deadline=None)
+_MANY = settings(max_examples=100, deadline=None)
 
 
 @_MANY

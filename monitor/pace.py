@@ -1,0 +1,67 @@
+"""How fast a batch goes, when it would be done, and whom that leaves uncalled.
+
+Pure. The curve of a batch is kept in *expected* time, so that pauses and closed windows do not
+dilute it. Why the window is what it is: docs/decisions/0003-pace-window.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from monitor.model import Progress, Sample
+
+SAMPLES_PER_WINDOW = 15
+"""Points kept of the pace curve: enough for a mean, few enough to store with every commit."""
+
+
+def sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> tuple[Sample, ...]:
+    """The curve with the latest point: thinned to SAMPLES_PER_WINDOW, cut to one point beyond the window."""
+    step = window.total_seconds() / SAMPLES_PER_WINDOW
+    if not samples or latest.expected_seconds - samples[-1].expected_seconds >= step:
+        samples = (*samples, latest)
+    cutoff = latest.expected_seconds - window.total_seconds()
+    first = 0
+    while first + 1 < len(samples) and samples[first + 1].expected_seconds <= cutoff:
+        first += 1
+    return samples[first:]
+
+
+def mean(progress: Progress, window: timedelta) -> float | None:
+    """Mean pace over the recent expected time, calls per second. None until some such time was watched."""
+    if progress.last.ended_at is not None or not progress.samples:
+        return None
+    oldest = progress.samples[0]
+    span = progress.expected_seconds - oldest.expected_seconds
+    if span <= 0:
+        return None
+    made = progress.best_completed - oldest.completed
+    if span > window.total_seconds() and len(progress.samples) > 1:
+        # The oldest point lies before the window: take what fell into the window, in proportion.
+        second = progress.samples[1]
+        outside = span - window.total_seconds()
+        stretch = second.expected_seconds - oldest.expected_seconds
+        if stretch > 0:
+            made_outside = (second.completed - oldest.completed) * min(1.0, outside / stretch)
+            return max(0.0, (made - made_outside) / (span - min(outside, stretch)))
+    return made / span
+
+
+def forecast(progress: Progress, pace: float | None) -> tuple[datetime | None, int | None]:
+    """When the last call would be made, and how many would be left at windowEnd, if the pace holds."""
+    seen = progress.last
+    if seen.ended_at is not None:
+        return None, None
+    if seen.window_end is not None and seen.at >= seen.window_end:
+        return None, seen.remaining
+    if pace is None or progress.clock_started_at is None:
+        return None, None
+    missed = None
+    if seen.window_end is not None:
+        left = (seen.window_end - seen.at).total_seconds()
+        missed = max(0, round(seen.remaining - pace * left))
+    if pace == 0:
+        return None, missed
+    try:
+        return seen.at + timedelta(seconds=seen.remaining / pace), missed
+    except OverflowError:  # a pace so small that the calendar ends first
+        return None, missed
