@@ -1,178 +1,22 @@
-"""The metrics: what Prometheus reads. Families are built from one immutable Snapshot at each scrape.
+"""The metrics of what is watched: families built from one immutable Snapshot at each scrape.
 
 Missing means absent: no NaN, no made-up 0, and no series that outlives its batch, because nothing
-is kept between scrapes but the counters of our own doing. Nothing here is awaited, so that a
-scrape can be rendered on another thread.
+is kept between scrapes.
 """
 
 from __future__ import annotations
 
-import gzip
-import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.samples import Sample
 
-from monitor import __version__
-from monitor.model import AccountStatus, FailureReason, Phase, Snapshot, State, Status
+from monitor.model import AccountStatus, Phase, Snapshot, State, Status
 
 BATCH = ("account", "agent_id", "batch_id")
-API_CODES = ("200", "401", "403", "404", "429", "4xx", "5xx", "none")
-"""Label values of `code`. Other 2xx and 3xx answers count as 4xx: we never ask for what they answer."""
 
 LAST_GOOD_POLL = "Value of the last good poll."
-
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # a gap in the library's types
-
-
-def code_label(code: int | None) -> str:
-    """The closed label value of an HTTP status; None: no answer came."""
-    if code is None:
-        return "none"
-    if str(code) in API_CODES:
-        return str(code)
-    return "5xx" if code >= 500 else "4xx"
-
-
-class Instruments:
-    """The counters of our own doing. Every label set exists, at 0, from the moment its account or receiver does."""
-
-    def __init__(
-        self,
-        *,
-        endpoints: Iterable[str],
-        send_failures: Iterable[str],
-        now: datetime,
-    ) -> None:
-        self._endpoints = tuple(endpoints)
-        self._send_failures = tuple(send_failures)
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        account = ("account",)
-        self.polls = self._counter("polls", "Polls of batches, failed ones included.", account)
-        self.poll_failures = self._counter(
-            "poll_failures", "Polls of batches that failed.", (*account, "reason")
-        )
-        self.poll_duration = Histogram(
-            "ultravox_monitor_poll_duration_seconds",
-            "Time from the start of a poll until its result was judged and stored.",
-            account,
-            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            registry=self.registry,
-        )
-        self.polls_skipped = self._counter(
-            "polls_skipped", "Polls that were due while the one before was still running.", account
-        )
-        self.api_requests = self._counter(
-            "api_requests",
-            "Requests to Ultravox by endpoint and HTTP status; code=none: no answer.",
-            (*account, "endpoint", "code"),
-        )
-        self.api_throttled = self._counter(
-            "api_throttled_seconds",
-            "Time in which requests were held back because the API answered 429.",
-            account,
-        )
-        self.notifications = self._counter(
-            "notifications", "Messages that a receiver has accepted.", ("receiver",)
-        )
-        self.notification_failures = self._counter(
-            "notification_failures", "Tries to send a message that failed.", ("receiver", "reason")
-        )
-        self.notifications_dropped = self._counter(
-            "notifications_dropped",
-            "Messages given up: their receiver did not take them for 24 h.",
-            ("receiver",),
-        )
-        self.reload_successful = Gauge(
-            "ultravox_monitor_config_last_reload_successful",
-            "1 if the latest attempt to load the configuration succeeded, else 0.",
-            registry=self.registry,
-        )
-        self.reload_success_at = Gauge(
-            "ultravox_monitor_config_last_reload_success_timestamp_seconds",
-            "When the configuration was last loaded with success.",
-            registry=self.registry,
-        )
-        build = Gauge(
-            "ultravox_monitor_build_info",
-            "1, with the version of the monitor and of Python as labels.",
-            ("version", "python_version"),
-            registry=self.registry,
-        )
-        build.labels(__version__, platform.python_version()).set(1)
-        self.loaded(successful=True, now=now)
-
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"ultravox_monitor_{name}", text, labels, registry=self.registry)
-
-    def loaded(self, *, successful: bool, now: datetime) -> None:
-        """A configuration was loaded, or was refused."""
-        self.reload_successful.set(int(successful))
-        if successful:
-            self.reload_success_at.set(now.timestamp())
-
-    def add_account(self, name: str) -> None:
-        """Bring up every series of an account at 0."""
-        for counter in (self.polls, self.polls_skipped, self.api_throttled):
-            counter.labels(name)
-        self.poll_duration.labels(name)
-        for reason in FailureReason:
-            self.poll_failures.labels(name, reason.value)
-        for endpoint in self._endpoints:
-            for code in API_CODES:
-                self.api_requests.labels(name, endpoint, code)
-
-    def add_receiver(self, name: str) -> None:
-        """Bring up every series of a receiver at 0."""
-        self.notifications.labels(name)
-        self.notifications_dropped.labels(name)
-        for reason in self._send_failures:
-            self.notification_failures.labels(name, reason)
-
-    def remove_account(self, name: str) -> None:
-        """The account is configured no more: its series go."""
-        for metric in (
-            self.polls,
-            self.polls_skipped,
-            self.api_throttled,
-            self.poll_duration,
-            self.poll_failures,
-            self.api_requests,
-        ):
-            metric.remove_by_labels({"account": name})
-
-    def remove_receiver(self, name: str) -> None:
-        """The receiver is configured no more: its series go."""
-        for metric in (self.notifications, self.notifications_dropped, self.notification_failures):
-            metric.remove_by_labels({"receiver": name})
-
-
-class _Scrape:
-    """What the library's renderers ask for: something that collects."""
-
-    def __init__(self, snapshot: Snapshot, instruments: Instruments) -> None:
-        self._snapshot = snapshot
-        self._instruments = instruments
-
-    def collect(self) -> Iterator[Metric]:
-        yield from families(self._snapshot)
-        yield from self._instruments.registry.collect()
-
-
-def render(
-    snapshot: Snapshot, instruments: Instruments, *, accept: str, compressed: bool
-) -> tuple[bytes, str]:
-    """The exposition in the format that `accept` asks for, and its content type. Takes a while: not for the loop."""
-    encode, content_type = choose_encoder(accept)
-    body = encode(_Scrape(snapshot, instruments))
-    # Level 1: exposition text is so repetitive that more costs time and saves next to nothing.
-    return (gzip.compress(body, 1, mtime=0) if compressed else body), content_type
 
 
 def families(snapshot: Snapshot) -> Iterator[Metric]:
