@@ -100,13 +100,13 @@ class Poller:
             )
         self.accounts[name] = Account(client, policy, status)
         self.instruments.add_account(name)
-        await self.store.commit(Change(accounts=(_account_record(status),)))
+        await self.store.commit(Change(accounts=(AccountRecord.of(status),)))
 
     async def unwatch_account(self, name: str) -> None:
         """Forget an account whose batches are no longer watched."""
         status = self.accounts.pop(name).status
         told = conditions.close(status.alerts, self.receivers, self.clock())
-        record = _account_record(replace(status, alerts=told.alerts))
+        record = AccountRecord.of(replace(status, alerts=told.alerts))
         self._remembered_accounts[name] = record
         self.instruments.remove_account(name)
         await self._commit(accounts=(record,), told=(told,))
@@ -140,7 +140,7 @@ class Poller:
         dropped = []
         for key in keys:
             self.watches.pop(key)
-            dropped.append(_batch_record(self.statuses.pop(key)))
+            dropped.append(BatchRecord.of(self.statuses.pop(key)))
         await self._close(dropped)
 
     async def close_unwatched(self) -> None:
@@ -218,7 +218,7 @@ class Poller:
         )
         after = replace(after, alerts=told.alerts)
         self.statuses[key] = after
-        await self._commit(batches=(_batch_record(after),), told=(told,))
+        await self._commit(batches=(BatchRecord.of(after),), told=(told,))
         return True
 
     async def probe_account(self, name: str) -> None:
@@ -253,7 +253,7 @@ class Poller:
         told = conditions.decide_account(after, Voice(account.policy, self.links, self.receivers), now)
         after = replace(after, alerts=told.alerts)
         account.status = after
-        await self._commit(accounts=(_account_record(after),), told=(told,))
+        await self._commit(accounts=(AccountRecord.of(after),), told=(told,))
 
     async def _commit(
         self,
@@ -327,28 +327,6 @@ def _log_change(before: Status, after: Status) -> None:
     state = after.assessment.state
     if state is not before.assessment.state and state is not State.UNKNOWN:
         logger.info("state is %s", state.value, extra=fields | {"why": after.assessment.why})
-
-
-def _batch_record(status: Status) -> BatchRecord:
-    return BatchRecord(
-        key=status.key,
-        account=status.target.account,
-        batch=status.batch,
-        progress=status.progress,
-        failing=status.failing,
-        last_success_at=status.last_success_at,
-        alerts=status.alerts,
-    )
-
-
-def _account_record(status: AccountStatus) -> AccountRecord:
-    return AccountRecord(
-        name=status.name,
-        watched_since=status.watched_since,
-        last_success_at=status.last_success_at,
-        failing=status.failing,
-        alerts=status.alerts,
-    )
 
 
 async def close_clients(accounts: Iterable[Account]) -> None:

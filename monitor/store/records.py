@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter
 
-from monitor.model import AlertState, BatchKey, Failing, Notification, Progress
+from monitor.model import AccountStatus, AlertState, BatchKey, Failing, Notification, Progress, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,19 @@ class BatchRecord:
     alerts: tuple[AlertState, ...] = ()
     dropped_at: datetime | None = None  # since when it is no longer watched
 
+    @classmethod
+    def of(cls, status: Status) -> Self:
+        """What is to be remembered of a batch that stands like this."""
+        return cls(
+            status.key,
+            status.target.account,
+            status.batch,
+            status.progress,
+            status.failing,
+            status.last_success_at,
+            status.alerts,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
@@ -38,6 +51,11 @@ class AccountRecord:
     last_success_at: datetime | None = None
     failing: Failing | None = None
     alerts: tuple[AlertState, ...] = ()
+
+    @classmethod
+    def of(cls, status: AccountStatus) -> Self:
+        """What is to be remembered of an account that stands like this."""
+        return cls(status.name, status.watched_since, status.last_success_at, status.failing, status.alerts)
 
 
 @dataclass(frozen=True, slots=True)
