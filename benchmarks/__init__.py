@@ -1,0 +1,1 @@
+"""What the monitor costs, as ratios against named things measured in the same run."""
