@@ -35,8 +35,11 @@ logger = logging.getLogger(__name__)
 FILE_CHECK = 10.0
 """Seconds between two looks at the configuration's files. Contents are compared, so that a swapped link counts."""
 
-STOP_PATIENCE = timedelta(seconds=10)
-"""How long what is being sent may take after SIGTERM."""
+POLL_PATIENCE = timedelta(seconds=1)
+SEND_PATIENCE = timedelta(seconds=7)
+"""How long polls and what is being sent may take after SIGTERM; with the rest it stays below the ten seconds
+after which container runtimes kill. A poll that is cut off is repeated after the restart.
+"""
 
 PRUNE_EVERY = timedelta(hours=1)
 
@@ -58,6 +61,8 @@ class App:
         self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
         self._attempted: set[BatchKey] = set()
+        self._sources = tuple(sorted(config.sources))
+        self._read = ""  # what the files held when they were last read
         self._ready = False
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,11 +168,11 @@ class App:
 
     async def shut_down(self) -> None:
         """Stop polling, finish what is being sent, close everything."""
-        await self.schedule.stop(STOP_PATIENCE / 2)
+        await self.schedule.stop(POLL_PATIENCE)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.delivery.stop(STOP_PATIENCE)
+        await self.delivery.stop(SEND_PATIENCE)
         await close_clients(self.poller.accounts.values())
         if self._runner is not None:
             await self._runner.cleanup()
@@ -178,11 +183,20 @@ class App:
 
     async def _reload(self, *, asked_for: bool) -> None:
         async with self._reloading:
+            # Before it is read: what changes while it is read counts as changed.
+            self._read = await asyncio.to_thread(_fingerprint, self._sources)
             try:
                 config = await asyncio.to_thread(self._load)
                 wanted = {watch.key: watch for account in config.accounts for watch in account.watches}
                 plan = targets.plan(self.poller.watches, wanted, asked_for=asked_for)
-            except (ConfigError, targets.TooManyDroppedError) as error:
+            except Exception as error:
+                known = isinstance(error, ConfigError | targets.TooManyDroppedError)
+                if isinstance(error, ConfigError):  # look at what it named, too: that may be what is mended
+                    await self._look_at({*self._config.sources, *error.sources})
+                if not known:
+                    logger.exception(
+                        "the configuration could not be read; this is an error of the monitor's own"
+                    )
                 self.instruments.loaded(successful=False, now=self._clock())
                 logger.error("configuration refused, the old one goes on", extra={"error": str(error)})  # noqa: TRY400 - the mistakes are the user's; our stack would hide them
                 raise ReloadRefusedError(str(error)) from error
@@ -197,6 +211,7 @@ class App:
             for name in gone:
                 await self._forget_account(name)
             self._config = config
+            await self._look_at(config.sources)
             self.instruments.loaded(successful=True, now=self._clock())
             logger.info(
                 "configuration loaded",
@@ -230,10 +245,8 @@ class App:
             client = Client(
                 account.api,
                 clock=self._clock,
-                on_response=lambda endpoint, code: self.instruments.api_requests.labels(
-                    name, endpoint, code_label(code)
-                ).inc(),
-                on_throttled=lambda seconds: self.instruments.api_throttled.labels(name).inc(seconds),
+                on_response=lambda endpoint, code: self._count_request(name, endpoint, code),
+                on_throttled=lambda seconds: self._count_throttled(name, seconds),
             )
             self._clients[name] = account.api
         await self.poller.watch_account(name, client, account.policy)
@@ -252,11 +265,20 @@ class App:
 
     def _poll_every(self, key: BatchKey, interval: timedelta, *, first_after: timedelta | None) -> None:
         async def poll() -> None:
-            if not await self.poller.poll_batch(key):
+            goes_on = await self.poller.poll_batch(key)
+            if not goes_on and key not in self.poller.watches:  # a reload may have added it again meanwhile
                 self.schedule.remove(_batch_job(key))
             self._attempted.add(key)
 
         self.schedule.every(_batch_job(key), interval, poll, first_after=first_after)
+
+    def _count_request(self, account: str, endpoint: str, code: int | None) -> None:
+        if account in self.poller.accounts:  # an answer may come after its account was dropped
+            self.instruments.api_requests.labels(account, endpoint, code_label(code)).inc()
+
+    def _count_throttled(self, account: str, seconds: float) -> None:
+        if account in self.poller.accounts:
+            self.instruments.api_throttled.labels(account).inc(seconds)
 
     def _skipped(self, job_id: str) -> None:
         watch = next((watch for key, watch in self.poller.watches.items() if _batch_job(key) == job_id), None)
@@ -272,16 +294,20 @@ class App:
 
     async def _watch_files(self) -> None:
         """Reload when the same new content was seen twice in a row: a half-written file never counts."""
-        loaded = seen = await asyncio.to_thread(_fingerprint, self._config.sources)
+        self._read = seen = await asyncio.to_thread(_fingerprint, self._sources)
         while True:
             await asyncio.sleep(FILE_CHECK)
-            found = await asyncio.to_thread(_fingerprint, self._config.sources)
-            if found == seen != loaded:
-                loaded = found
+            found = await asyncio.to_thread(_fingerprint, self._sources)
+            if found == seen != self._read:
                 with contextlib.suppress(ReloadRefusedError):  # it has been logged
                     await self._reload(asked_for=False)
-                loaded = seen = found = await asyncio.to_thread(_fingerprint, self._config.sources)
             seen = found
+
+    async def _look_at(self, sources: Iterable[Path]) -> None:
+        """Watch these files from now on, as they are."""
+        before, self._sources = self._sources, tuple(sorted(sources))
+        if self._sources != before:
+            self._read = await asyncio.to_thread(_fingerprint, self._sources)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 aske
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import sys
@@ -137,9 +138,13 @@ def status(url: str) -> None:
     from monitor import top
 
     console = Console()
-    data, alerts = _ask(url, "batches"), _ask(url, "alerts")["alerts"]
-    head = f"Ultravox Batch Monitor {data['version']} at {url}"
-    console.print(top.screen(data, alerts, head, width=console.width))
+    data, alerts = _ask(url, "batches"), _ask(url, "alerts")
+    try:
+        head = f"Ultravox Batch Monitor {data['version']} at {url}"
+        picture = top.screen(data, alerts["alerts"], head, width=console.width)
+    except (LookupError, TypeError, ValueError):
+        _fail(f"{url} answers something else than a batch monitor of version {__version__} does")
+    console.print(picture)
 
 
 def _ask(url: str, what: str) -> dict[str, Any]:
@@ -149,10 +154,11 @@ def _ask(url: str, what: str) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/v1/{what}", timeout=_HTTP_TIMEOUT) as answer:  # noqa: S310 - http or https, see above
             data: dict[str, Any] = json.load(answer)["data"]
+            data.keys()  # AttributeError: it is none of ours
     except urllib.error.HTTPError as error:
         error.close()
         _fail(f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         _fail(
             f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"

@@ -159,6 +159,7 @@ def _round(
                 spoken.said += closed.said
                 spoken.notifications += closed.notifications
                 present |= {kept.name: kept for kept in closed.alerts}
+            _pass_over(name, present, condition_of(name), now)
             continue
         after, reason = alerts.step(
             name,
@@ -181,6 +182,15 @@ def _round(
         if after is not None:
             present[name] = after
     return Told(tuple(present.values()), tuple(spoken.said), tuple(spoken.notifications))
+
+
+def _pass_over(
+    name: AlertName, present: dict[AlertName, AlertState], condition: Condition, now: datetime
+) -> None:
+    """An end that comes while its alert is switched off is not told later, when it is switched on."""
+    if condition.holds and condition.ripe and condition.occurrence is not None:
+        severity = alerts.KINDS[name].severity
+        present[name] = AlertState(name, Phase.TOLD, now, severity, occurrence=condition.occurrence)
 
 
 def _refreshed(state: AlertState, fire: _Fire) -> AlertState:
@@ -243,11 +253,14 @@ def _batch_condition(
         case AlertName.BATCH_ENDED | AlertName.BATCH_ENDED_INCOMPLETE:
             return _ended(name, policy, status, account)
         case AlertName.BATCH_PAUSED_TOO_LONG:
-            return _paused(status)
+            return _paused(status, now)
         case AlertName.BATCH_STALLED:
             return _in_state(State.STALLED, status)
         case _:
             return _in_state(State.OVERDUE, status)
+
+
+_ENDS = frozenset({AlertName.BATCH_ENDED, AlertName.BATCH_ENDED_INCOMPLETE})
 
 
 def _in_state(wanted: State, status: Status) -> Condition:
@@ -269,7 +282,7 @@ _WHY_OVER: dict[State, Resolution] = {
 """Why an alert about a state is over, by the state that came after it."""
 
 
-def _paused(status: Status) -> Condition:
+def _paused(status: Status, now: datetime) -> Condition:
     progress, state = status.progress, status.assessment.state
     if progress is None or state is not State.PAUSED or progress.paused_since is None:
         return Condition(holds=False, resolution=_WHY_OVER[state])
@@ -277,15 +290,22 @@ def _paused(status: Status) -> Condition:
     if progress.last.remaining == 0 or (start is not None and progress.last.at < start):
         return Condition(holds=False)
     since = progress.paused_since if start is None else max(progress.paused_since, start)
-    return Condition(holds=True, since=since)
+    # Since when by the API's clock; the alert counts by ours.
+    return Condition(holds=True, since=now - (progress.last.at - since))
 
 
 def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStatus) -> Condition:
     """An end is told once it was seen twice, and only if it came after we began to watch."""
     progress = status.progress
-    if progress is None or progress.last.ended_at is None or progress.last.ended_at <= account.watched_since:
+    if progress is None or progress.last.ended_at is None:
         return Condition(holds=False)
-    seen = progress.last
+    seen, ended_at = progress.last, progress.last.ended_at
+    began = account.watched_since + (account.clock_skew or timedelta(0))  # by the API's clock
+    told = {state.occurrence for state in status.alerts if state.name in _ENDS and state.name is not name}
+    if (
+        ended_at <= began or ended_at in told
+    ):  # history; or told under the other name, before it was corrected
+        return Condition(holds=False)
     unmade = seen.remaining
     incomplete = unmade > max(policy.unmade_over_count, policy.unmade_over_ratio * seen.total)
     if incomplete is not (name is AlertName.BATCH_ENDED_INCOMPLETE):
@@ -294,7 +314,7 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
     return Condition(
         holds=True,
         ripe=progress.end_seen >= CONFIRMED,
-        occurrence=seen.ended_at,
+        occurrence=ended_at,
         severity=Severity.CRITICAL if critical else None,
     )
 
@@ -303,6 +323,8 @@ def _unreachable(status: Status, account: AccountStatus) -> Condition:
     failing = status.failing
     ended = status.progress is not None and status.progress.last.ended_at is not None
     if failing is None or ended:  # an ended batch that vanishes is no trouble
+        return Condition(holds=False)
+    if status.assessment.state is State.GONE:  # BatchGone says what is to be said of it
         return Condition(holds=False)
     answered = account.last_success_at is not None and account.last_success_at > failing.since
     if failing.count < UNREACHABLE_POLLS or not answered:
@@ -323,7 +345,11 @@ def _account_condition(name: AlertName, account: AccountStatus) -> Condition:
     if failing is None:
         return Condition(holds=False)
     rejected = failing.reason in {FailureReason.UNAUTHORIZED, FailureReason.FORBIDDEN}
-    if rejected is (name is AlertName.ACCOUNT_KEY_REJECTED):
+    if rejected and name is AlertName.ACCOUNT_KEY_REJECTED:
+        return Condition(
+            holds=True
+        )  # since the first rejection, not since the outage that may have come before
+    if not rejected and name is AlertName.ACCOUNT_UNREACHABLE:
         return Condition(holds=True, since=failing.since)
     # The key cannot be judged while nothing answers, and a rejected key says that the API does answer.
     return NO_NEWS if name is AlertName.ACCOUNT_KEY_REJECTED else Condition(holds=False)

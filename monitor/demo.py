@@ -103,28 +103,34 @@ async def _show(
     try:
         await asyncio.wait({daemon, started}, return_when=asyncio.FIRST_COMPLETED)
         if not daemon.done():
-            head = _head(app.address, base_url, speed)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await _follow(app, daemon, console, head, live=live)
-            console.print(await _picture(app, head, console.width))
+            console.print(_head(app.address, base_url, speed))
+            last = await _follow(app, daemon, console, seconds=seconds, live=live)
+            console.print(last)
     finally:
         started.cancel()
         app.stop()
         await daemon
 
 
-async def _follow(app: App, daemon: asyncio.Task[None], console: Console, head: Text, *, live: bool) -> None:
-    """The live view; without a terminal the addresses, and the log is what can be followed."""
-    if not live:
-        console.print(head)
-        await asyncio.shield(daemon)
-        return
+async def _follow(
+    app: App, daemon: asyncio.Task[None], console: Console, *, seconds: float | None, live: bool
+) -> RenderableType:
+    """Draw until the daemon stops (Ctrl-C) or the time is over; returns the last picture.
+
+    Without a terminal nothing is drawn on the way: the log is what can be followed.
+    """
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
+    picture: RenderableType = ""
     # transient: what stays on the screen is the last picture, drawn whole
-    with Live(head, console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as view:
-        while not daemon.done():
-            await asyncio.sleep(REFRESH)
-            view.update(await _picture(app, head, console.width), refresh=True)
+    with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as view:
+        while not daemon.done() and (until is None or loop.time() < until):
+            with contextlib.suppress(aiohttp.ClientError):  # it has just stopped
+                picture = await _picture(app, console.width)
+                if live:
+                    view.update(picture, refresh=True)
+            await asyncio.wait({daemon}, timeout=REFRESH)
+    return picture
 
 
 def _head(address: str, base_url: str, speed: float) -> Text:
@@ -135,14 +141,14 @@ def _head(address: str, base_url: str, speed: float) -> Text:
         *(("metrics   ", "dim"), f"{address}/metrics\n"),
         *(("api       ", "dim"), f"{address}/api/v1/batches\n"),
         *(("ultravox  ", "dim"), f"{base_url} (pretended)\n"),
-        ("Ctrl-C ends it.", "dim"),
+        ("Ctrl-C ends it.\n", "dim"),
     )
 
 
-async def _picture(app: App, head: Text, width: int) -> RenderableType:
+async def _picture(app: App, width: int) -> RenderableType:
     async with aiohttp.ClientSession(base_url=app.address) as session:
         async with session.get("/api/v1/batches") as answer:
             data = (await answer.json())["data"]
         async with session.get("/api/v1/alerts") as answer:
             alerts = (await answer.json())["data"]["alerts"]
-    return top.screen(data, alerts, head, width=width)
+    return top.screen(data, alerts, None, width=width)

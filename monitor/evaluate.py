@@ -83,8 +83,8 @@ def observe(
         )
 
     elapsed = seen.at - before.last.at
-    if elapsed < timedelta(0):  # the API's clock was set back: no time has passed, none is lost
-        before = _moved(before, elapsed, seen.at)
+    if elapsed < timedelta(0):  # the API's clock was set back, or had been ahead for one answer
+        before = _not_after(before, seen.at)
         elapsed = timedelta(0)
     progressed = seen.completed > before.best_completed
 
@@ -116,18 +116,17 @@ def observe(
     )
 
 
-def _moved(before: Progress, by: timedelta, now: datetime) -> Progress:
-    def move(at: datetime | None) -> datetime | None:
-        try:
-            return None if at is None else at + by
-        except OverflowError:  # out of the calendar: a clock that was thousands of years wrong
-            return now
+def _not_after(before: Progress, now: datetime) -> Progress:
+    """Nothing began later than now. What was counted by a clock that was ahead is not counted."""
+
+    def capped(at: datetime | None) -> datetime | None:
+        return None if at is None else min(at, now)
 
     return replace(
         before,
-        clock_started_at=move(before.clock_started_at),
-        fresh_since=move(before.fresh_since),
-        paused_since=move(before.paused_since),
+        clock_started_at=capped(before.clock_started_at),
+        fresh_since=capped(before.fresh_since),
+        paused_since=capped(before.paused_since),
     )
 
 
@@ -158,7 +157,9 @@ def failed(before: Failing | None, reason: FailureReason, message: str, now: dat
     not_found = reason is FailureReason.NOT_FOUND
     if before is None:
         return Failing(now, 1, int(not_found), reason, message)
-    streak = before.not_found + 1 if not_found else 0
+    # What is gone stays gone through other failures: those are no news.
+    kept = before.not_found if before.not_found >= GONE_AFTER else 0
+    streak = before.not_found + 1 if not_found else kept
     return Failing(min(before.since, now), before.count + 1, streak, reason, message)
 
 

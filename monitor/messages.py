@@ -111,10 +111,10 @@ def account_annotations(name: AlertName, account: AccountStatus, links: Links, l
     failing = account.failing
     since = f" since {words.instant(failing.since)}" if failing else ""
     if name is AlertName.ACCOUNT_KEY_REJECTED:
-        summary = f"Ultravox rejects the API key of account {account.name}{since}"
+        summary = f"Ultravox rejects the API key of account {account.name}"
         description = "None of its batches can be watched. Check the key and that it has not been revoked."
     else:
-        summary = f"Ultravox has not answered for account {account.name}{since}"
+        summary = f"Ultravox has not answered properly for account {account.name}{since}"
         description = "Its batches cannot be observed: what is shown of them is their last known state."
     return sorted_labels(
         {
@@ -167,7 +167,7 @@ def _batch_summary(name: AlertName, status: Status) -> str:
         case AlertName.BATCH_OVERDUE:
             end = seen.window_end or seen.at
             late = words.duration(seen.at - end)
-            return f"{batch} is over its window by {late} and has not ended: {done}, {words.calls(seen.remaining)} remain"
+            return f"{batch} is {late} past the end of its window and has not ended: {done}, {words.calls(seen.remaining)} remain"
         case AlertName.BATCH_PAUSED_TOO_LONG:
             paused = words.duration(seen.at - (status.progress.paused_since or seen.at))
             return f"{batch} has been paused for {paused}: {done}{_window(status.progress)}"
@@ -208,6 +208,9 @@ def _batch_cause(name: AlertName, status: Status, account: AccountStatus) -> str
             return f"seen paused since {words.instant(status.progress.paused_since)}"
         case AlertName.BATCH_UNREACHABLE | AlertName.BATCH_GONE if failing:
             return failing.message
+        case AlertName.BATCH_STALLED if account.at_cap:
+            cap = f"{account.active_calls} of {account.allowed_concurrent_calls} calls active"
+            return f"the account is at its cap: {cap}"
         case AlertName.BATCH_STALLED | AlertName.BATCH_OVERDUE if account.failing:
             return f"API unreachable since {words.instant(account.failing.since)}"
         case _:

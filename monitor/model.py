@@ -277,6 +277,12 @@ class AccountStatus:
     alerts: tuple[AlertState, ...] = ()
 
     @property
+    def at_cap(self) -> bool:
+        """Whether all concurrent calls that the account may make are being made, as far as is known now."""
+        cap, active = self.allowed_concurrent_calls, self.active_calls
+        return self.failing is None and cap is not None and active is not None and active >= cap
+
+    @property
     def up(self) -> bool | None:
         """Whether the latest probe succeeded; None before the first."""
         return None if self.last_probe_at is None else self.failing is None

@@ -32,7 +32,7 @@ def mean(progress: Progress, window: timedelta) -> float | None:
         return None
     oldest = progress.samples[0]
     span = progress.expected_seconds - oldest.expected_seconds
-    if span <= 0:
+    if span < window.total_seconds() / SAMPLES_PER_WINDOW:  # one poll without a call is no pace
         return None
     made = progress.best_completed - oldest.completed
     if span > window.total_seconds() and len(progress.samples) > 1:

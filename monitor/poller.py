@@ -18,6 +18,7 @@ from monitor import conditions, evaluate, words
 from monitor.alerts import Policy
 from monitor.clock import Clock
 from monitor.conditions import Told, Voice
+from monitor.evaluate import Circumstances
 from monitor.messages import Links
 from monitor.metrics import Instruments
 from monitor.model import AccountStatus, BatchKey, Notification, Observation, Receiver, State, Status
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 NAME_RETRY = timedelta(minutes=10)
 """How long the name of an agent is not asked for again after it could not be had."""
+
+_LOGGED_LABELS = ("alertname", "severity", "account", "batch", "batch_id")
+# Not the configured ones: a log record has names of its own, and refuses to have them overwritten.
 
 SKEW_WARNING = timedelta(seconds=30)
 """A difference between the API's clock and ours that is worth a line in the log."""
@@ -155,6 +159,7 @@ class Poller:
         if accounts:
             await self._commit(accounts=tuple(accounts), told=tuple(told))
         await self._close([record for record in self._remembered.values() if record.dropped_at is None])
+        self._ends_since = None  # it was true of the accounts of the start
 
     async def _close(self, records: Iterable[BatchRecord]) -> None:
         now = self.clock()
@@ -174,36 +179,41 @@ class Poller:
         account = self.accounts.get(watch.target.account) if watch else None
         if watch is None or account is None:
             return False
+        started = asyncio.get_running_loop().time()
+        seen: Observation | UltravoxError
+        try:
+            seen = await account.client.get_batch(key)
+        except UltravoxError as error:
+            seen = error
+        else:
+            await self._learn_agent_name(watch, account)
+        # While we waited, a reload may have changed or dropped it: what is gone is not counted either.
+        watch = self.watches.get(key)
+        account = self.accounts.get(watch.target.account) if watch else None
+        if watch is None or account is None:
+            return False
         name = watch.target.account
         self.instruments.polls.labels(name).inc()
-        with self.instruments.poll_duration.labels(name).time():
-            seen: Observation | UltravoxError
-            try:
-                seen = await account.client.get_batch(key)
-            except UltravoxError as error:
-                self.instruments.poll_failures.labels(name, error.reason.value).inc()
-                seen = error
-            else:
-                await self._learn_agent_name(watch, account)
-            # While we waited, a reload may have changed or dropped it.
-            watch = self.watches.get(key)
-            account = self.accounts.get(watch.target.account) if watch else None
-            if watch is None or account is None:
-                return False
-            return await self._judge(watch, account, seen)
+        if isinstance(seen, UltravoxError):
+            self.instruments.poll_failures.labels(name, seen.reason.value).inc()
+        goes_on = await self._judge(watch, account, seen)
+        if name in self.accounts:
+            self.instruments.poll_duration.labels(name).observe(asyncio.get_running_loop().time() - started)
+        return goes_on
 
     async def _judge(self, watch: Watch, account: Account, seen: Observation | UltravoxError) -> bool:
         now = self.clock()
         key, before = watch.key, self.statuses[watch.key]
+        around = Circumstances(at_cap=account.status.at_cap)
         after = replace(before, last_poll_at=now, next_poll_at=self.next_run(key))
         if isinstance(seen, Observation):
-            progress = evaluate.observe(before.progress, seen, watch.rules)
+            progress = evaluate.observe(before.progress, seen, watch.rules, around)
             after = replace(after, progress=progress, failing=None, last_success_at=now)
         else:
             failing = evaluate.failed(before.failing, seen.reason, str(seen), now)
             after = replace(after, failing=failing)
         after = self._named(
-            replace(after, assessment=evaluate.assess(after.progress, after.failing, watch.rules))
+            replace(after, assessment=evaluate.assess(after.progress, after.failing, watch.rules, around))
         )
         _log_change(before, after)
         if _has_vanished(after):
@@ -267,11 +277,12 @@ class Poller:
         A store that fails keeps the change and says so itself; the messages leave all the same.
         """
         notifications = tuple(one for each in told for one in each.notifications)
-        for said in (one for each in told for one in each.said):
-            summary = dict(said.alert.annotations).get("summary")
-            logger.info("alert %s", said.kind.value, extra=dict(said.alert.labels) | {"summary": summary})
         await self.store.commit(Change(batches, accounts, notifications))
         self.deliver(notifications)
+        for said in (one for each in told for one in each.said):
+            labels, annotations = dict(said.alert.labels), dict(said.alert.annotations)
+            fields = {name: labels[name] for name in _LOGGED_LABELS if name in labels}
+            logger.info("alert %s", said.kind.value, extra=fields | {"summary": annotations.get("summary")})
 
     async def _learn_agent_name(self, watch: Watch, account: Account) -> None:
         """Ask once for the name of an agent that the configuration does not name."""

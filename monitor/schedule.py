@@ -71,6 +71,7 @@ class Schedule:
         self._running: set[asyncio.Task[Any]] = set()
         self._guard: asyncio.Task[None] | None = None
         self._canary_at: float | None = None
+        self._stopping = False
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             # The default grace of one second silently drops what is due while the loop is busy.
@@ -103,7 +104,11 @@ class Schedule:
             if task is not None:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-            await job()
+            try:
+                await job()
+            except asyncio.CancelledError:
+                if not self._stopping:  # else it is meant, and APScheduler would log it as an error
+                    raise
 
         options: dict[str, Any] = {}
         if first_after is not None:
@@ -135,9 +140,13 @@ class Schedule:
             await asyncio.gather(self._guard, return_exceptions=True)
         if not self._scheduler.running:
             return
+        self._stopping = True
         self._scheduler.pause()
         if self._running:
-            await asyncio.wait(self._running, timeout=patience.total_seconds())
+            _, late = await asyncio.wait(self._running, timeout=patience.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         self._scheduler.shutdown(wait=False)
 
     async def _canary(self) -> None:

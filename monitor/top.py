@@ -86,7 +86,7 @@ def alerts_list(alerts: Sequence[dict[str, Any]], now: datetime) -> RenderableTy
 
 
 def screen(
-    data: dict[str, Any], alerts: Sequence[dict[str, Any]], head: str | Text, *, width: int
+    data: dict[str, Any], alerts: Sequence[dict[str, Any]], head: str | None, *, width: int
 ) -> RenderableType:
     """The whole view: a head line, the batches, the alerts."""
     now = datetime.fromisoformat(data["at"])
@@ -96,8 +96,7 @@ def screen(
         for account in accounts
     ]
     return Group(
-        Text(head) if isinstance(head, str) else head,
-        Text(),
+        *([Text(head), Text()] if head else []),
         batches_table(data["batches"], now, width=width),
         Text(),
         *trouble,

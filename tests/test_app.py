@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -17,6 +18,7 @@ from monitor import config, simulator
 from monitor.app import App
 from monitor.clock import utc_now
 from monitor.model import BatchKey
+from monitor.simulator import Fault, FaultKind
 from monitor.store import StoreError
 from monitor.web import ReloadRefusedError
 
@@ -251,3 +253,43 @@ async def test_skipped_polls_are_counted_by_account(daemon):
         daemon.app._skipped(f"batch:{BatchKey('no', 'such')}")
         daemon.app._skipped("account:main")
         assert await daemon.metric('ultravox_monitor_polls_skipped_total{account="main"}') == 1
+
+
+async def test_a_secret_that_comes_after_the_file_that_names_it_is_noticed(daemon, monkeypatch):
+    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    async with daemon.running():
+        daemon.write("one", "two", "three")
+        text = daemon.path.read_text().replace("api_key: ${KEY_main}", "api_key_file: key")
+        assert "api_key_file" in text
+        daemon.path.write_text(text)
+        await daemon.until(lambda: daemon.folder / "key" in daemon.app._sources)
+        assert daemon.watched() == {"one", "two"}
+        daemon.folder.joinpath("key").write_text(daemon.accounts[0].api_key)
+        await daemon.until(lambda: daemon.watched() == {"one", "two", "three"})
+
+
+async def test_an_error_of_our_own_while_reading_is_a_refusal_and_the_files_are_still_watched(
+    daemon, monkeypatch
+):
+    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    async with daemon.running():
+        monkeypatch.setattr(daemon.app, "_load", lambda: 1 / 0)
+        async with daemon.session.post("/-/reload") as answer:
+            assert answer.status == 500
+        assert await daemon.metric(LOADED) == 0
+        daemon.write("one", "two", "three")
+        await asyncio.sleep(0.2)  # it is read, fails again, and is looked at further
+        monkeypatch.setattr(daemon.app, "_load", daemon.load)
+        daemon.write("three", "one")
+        await daemon.until(lambda: daemon.watched() == {"one", "three"})
+
+
+async def test_a_poll_that_hangs_does_not_hold_up_the_end_and_is_no_error(daemon, monkeypatch, caplog):
+    monkeypatch.setattr(app_module, "POLL_PATIENCE", timedelta(seconds=0.1))
+    daemon.pretend.add_fault(Fault(kind=FaultKind.HANG))
+    async with daemon.running():
+        await daemon.until(lambda: len(daemon.app.schedule._running) >= 2)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+    assert loop.time() - started < 3
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -30,12 +30,17 @@ def run(*arguments, **environ):
 def daemon():
     """Something that answers as a daemon does; its URL."""
     snapshot = Snapshot(NOW, (status(),), (account(),))
-    paths = {"/api/v1/batches": answers.batches(snapshot), "/api/v1/alerts": answers.alerts(snapshot)}
+    foreign = {"/list/api/v1/batches": [], "/null/api/v1/batches": {"data": None}}
+    foreign |= {"/empty/api/v1/batches": {"data": {}}, "/empty/api/v1/alerts": {"data": {}}}
+    paths = foreign | {
+        "/api/v1/batches": answers.batches(snapshot),
+        "/api/v1/alerts": answers.alerts(snapshot),
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             found = paths.get(self.path)
-            self.send_response(200 if found else 404)
+            self.send_response(200 if self.path in paths else 404)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
 
@@ -131,6 +136,7 @@ def test_status_fits_eighty_columns(daemon):
     ("url", "text"),
     [
         ("http://127.0.0.1:9", "no daemon answers at http://127.0.0.1:9"),
+        ("http://127.0.0.1:nonsense", "no daemon answers"),
         ("localhost:10042", "write it as http://HOST:PORT"),
         ("file:///etc/passwd", "write it as http://HOST:PORT"),
     ],
@@ -145,6 +151,15 @@ def test_status_of_something_else_says_so(daemon):
     found = run("status", "--url", f"{daemon}/elsewhere")
     assert found.exit_code == 1
     assert "is it a batch monitor?" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("/list", "no daemon"), ("/null", "no daemon"), ("/empty", "something else than")]
+)
+def test_status_of_a_foreign_answer_is_no_traceback(daemon, path, text):
+    found = run("status", "--url", daemon + path)
+    assert (found.exit_code, type(found.exception)) == (1, SystemExit)
+    assert text in found.stderr
 
 
 def test_simulate_tells_mistakes_in_a_scenario(tmp_path):

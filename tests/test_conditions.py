@@ -196,6 +196,50 @@ def test_what_is_unmade_decides_which_end_it_was(unmade, options, name, severity
     assert state.severity is severity
 
 
+@pytest.mark.parametrize(("first", "later"), [(390, 400), (400, 390)])
+def test_an_end_that_was_told_is_not_told_under_the_other_name_when_its_counts_are_corrected(
+    life, first, later
+):
+    life.see(0, ended_at=NOW, completed=first)
+    assert len(life.see(1, ended_at=NOW, completed=first)) == 1
+    for minute in (2, 3, 100, 101):
+        assert life.see(minute, ended_at=NOW, completed=later) == []
+
+
+def test_an_end_that_came_while_its_alert_was_switched_off_is_not_told_later():
+    rules = {name: default_rule(name) for name in AlertName if name is not AlertName.BATCH_ENDED}
+    life = Life(rules=rules)
+    ended = {"ended_at": NOW, "completed": 400}
+    life.see(0, **ended)
+    assert life.see(1, **ended) == []
+    life.voice = replace(life.voice, policy=Policy())
+    assert life.see(2, **ended) == []
+    later = ended | {"ended_at": NOW + 5 * MIN}
+    life.see(6, **later)
+    assert life.see(7, **later) == say("firing", "BatchEnded")
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=1), timedelta(hours=-1)])
+def test_a_wrong_clock_of_ours_neither_hides_an_end_nor_hurries_an_alert(skew):
+    """The API's clock is `skew` ahead of ours: what it dates is compared with what it dates."""
+    life = Life()
+    life.account = replace(life.account, watched_since=NOW, clock_skew=skew)
+    seen = {"at": NOW + skew, "window_end": NOW + timedelta(days=9)}
+    for minute in range(60):
+        assert life.see(minute, **(seen | {"at": NOW + skew + minute * MIN, "paused": True})) == []
+    assert life.see(60, **(seen | {"at": NOW + skew + 60 * MIN, "paused": True})) == say(
+        "firing", "BatchPausedTooLong"
+    )
+    ended = seen | {"ended_at": NOW + skew + MIN, "completed": 400, "at": NOW + skew + 61 * MIN}
+    life.see(61, **ended)
+    assert ("firing", "BatchEnded") in life.see(62, **ended)
+    history = Life()
+    history.account = life.account
+    old = seen | {"ended_at": NOW + skew - MIN, "completed": 400}
+    history.see(0, **old)
+    assert history.see(1, **old) == []
+
+
 def test_history_is_not_told(life):
     life.account = replace(life.account, watched_since=NOW)
     before, after = {"ended_at": NOW, "completed": 400}, {"ended_at": NOW + MIN, "completed": 400}
@@ -303,8 +347,17 @@ def test_a_batch_that_is_gone_is_told_and_its_stall_with_it(stalled):
     assert stalled.see(30, completed=119) == say("resolved", "BatchGone")
 
 
+def test_a_batch_that_is_gone_stays_gone_through_other_failures(life):
+    life.see(0)
+    gone(life, 1)
+    assert life.miss(4, FailureReason.TIMEOUT) == []
+    assert life.status.assessment.state is State.GONE
+    assert life.see(5) == say("resolved", "BatchGone")
+
+
 def test_a_batch_that_is_gone_is_forgotten_after_a_day(life):
     life.see(0)
+    life.account = replace(life.account, last_success_at=NOW + timedelta(days=9))
     gone(life, 1)
     assert life.miss(24 * 60, FailureReason.NOT_FOUND) == say("reminder", "BatchGone")
     assert life.miss(24 * 60 + 1, FailureReason.NOT_FOUND) == say("resolved", "BatchGone")
@@ -351,7 +404,10 @@ def test_a_rejected_key_is_told_instead(life, reason):
 def test_an_outage_that_turns_into_a_rejected_key_says_so_once(life):
     for minute in range(6):
         life.probe(minute, FailureReason.TIMEOUT)
-    assert life.probe(6, FailureReason.UNAUTHORIZED) == [
+    assert (
+        life.probe(6, FailureReason.UNAUTHORIZED) == []
+    )  # one rejection at the end of an outage is not enough
+    assert life.probe(7, FailureReason.UNAUTHORIZED) == [
         ("firing", "AccountKeyRejected"),
         ("resolved", "AccountUnreachable"),
     ]
@@ -439,6 +495,14 @@ def test_closing_closes_what_fires_and_remembers_which_ends_were_told(stalled):
     assert [state.name for state in told.alerts] == [AlertName.BATCH_ENDED_INCOMPLETE]
     stalled.status = replace(stalled.status, alerts=told.alerts)
     assert stalled.see(20, **ended) == []
+
+
+def test_a_stall_at_the_account_s_cap_says_so():
+    life = Life()
+    life.account = replace(life.account, active_calls=5, allowed_concurrent_calls=5)
+    for minute in range(16):
+        life.see(minute)
+    assert dict(life.heard[0].alert.annotations)["cause"] == "the account is at its cap: 5 of 5 calls active"
 
 
 def test_links_are_filled_in(stalled):

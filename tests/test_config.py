@@ -100,6 +100,24 @@ def test_a_file_with_a_secret_that_cannot_be_one_is_named_and_not_quoted(load, t
     assert said == f"{tmp_path / 'key'} {text}"
 
 
+@pytest.mark.parametrize("tag", ["!!int ''", "!!float ''", "!!bool foo", "!!timestamp foo", "!!binary '%'"])
+def test_a_tag_that_does_not_fit_its_value_is_a_mistake_like_any_other(load, tag):
+    assert mistakes(load, MINIMAL + f"web: {tag}\n")
+
+
+def test_a_file_s_name_that_cannot_be_one_is_a_mistake(load):
+    found = mistakes(load, 'accounts:\n  - {name: main, api_key_file: "a\\0b"}\n')
+    assert {path for path, _ in found} == {"accounts[0].api_key_file"}
+
+
+def test_an_external_url_with_a_password_is_refused(load):
+    assert mistakes(load, MINIMAL + "web: {external_url: 'http://user:pass@monitor.example'}\n")
+
+
+def test_a_section_that_is_left_empty_has_its_defaults(load):
+    assert load(MINIMAL + "poll:\nalerts:\nreceivers:\nlinks:\nstorage:\nweb:\n").web.port == 10042
+
+
 def test_an_address_from_a_file_is_checked_as_one_from_this_file_is(load, tmp_path):
     tmp_path.joinpath("url").write_text("tcp://crm.example/token-1234")
     [(path, said)] = mistakes(load, MINIMAL + "receivers:\n  - name: crm\n    webhook: {url_file: url}\n")

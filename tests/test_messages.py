@@ -61,7 +61,7 @@ SUMMARIES = [
     (
         AlertName.BATCH_OVERDUE,
         batch(7, window_end=NOW),
-        "spring-renewals is over its window by 7 min and has not ended: 118 of 400 done, 282 calls remain",
+        "spring-renewals is 7 min past the end of its window and has not ended: 118 of 400 done, 282 calls remain",
     ),
     (
         AlertName.BATCH_PAUSED_TOO_LONG,
@@ -138,12 +138,12 @@ def test_a_stall_during_an_outage_names_the_outage():
         (
             AlertName.ACCOUNT_UNREACHABLE,
             FailureReason.TIMEOUT,
-            "Ultravox has not answered for account main since 2026-11-23 12:00 UTC",
+            "Ultravox has not answered properly for account main since 2026-11-23 12:00 UTC",
         ),
         (
             AlertName.ACCOUNT_KEY_REJECTED,
             FailureReason.UNAUTHORIZED,
-            "Ultravox rejects the API key of account main since 2026-11-23 12:00 UTC",
+            "Ultravox rejects the API key of account main",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -234,6 +235,39 @@ async def test_a_disk_that_fails_does_not_stop_the_watch_nor_the_messages(world)
     await world.poll(25)
     assert not world.store.writable
     assert world.told() == [("firing", "BatchStalled")]
+
+
+async def test_configured_labels_with_the_names_of_a_log_record_lose_no_message(world):
+    await world.start(world.spring)
+    labels = tuple((name, "x") for name in ("args", "message", "module", "name", "ts"))
+    world.poller.watch(Watch(Target("main", world.spring, name="spring", labels=labels)))
+    await world.poll(30)
+    assert world.told() == [("firing", "BatchStalled")]
+    assert dict(world.delivered[0].alert.labels)["module"] == "x"
+
+
+async def test_an_account_that_is_dropped_while_it_is_asked_leaves_no_series(world):
+    await world.start(world.spring)
+    asked = world.client.get_batch
+
+    async def meanwhile(key):
+        await world.poller.unwatch([key])
+        await world.poller.unwatch_account("main")
+        return await asked(key)
+
+    world.client.get_batch = meanwhile
+    await world.poller.poll_batch(world.spring)
+    assert world.count("polls_total") is None
+    assert world.count("poll_duration_seconds_count") is None
+
+
+async def test_at_the_account_s_cap_a_stall_takes_an_hour(world):
+    await world.start(world.spring)
+    status = replace(world.poller.accounts["main"].status, active_calls=3, allowed_concurrent_calls=3)
+    world.poller.accounts["main"].status = status
+    await world.poll(38)
+    assert world.told() == []
+    assert world.poller.statuses[world.spring].assessment.stall_after_seconds == 3600
 
 
 async def test_a_failed_poll_is_counted_with_its_reason_and_changes_no_number(world):

@@ -19,7 +19,7 @@ from monitor import __version__, simulator
 from monitor.clock import utc_now
 from monitor.model import BatchKey, FailureReason
 from monitor.ultravox import ApiSettings, Client, UltravoxError
-from monitor.ultravox.client import BODY_LIMIT, clock_skew, retry_after
+from monitor.ultravox.client import BODY_LIMIT, FIRST_PAUSE, clock_skew, retry_after
 
 API_KEY = "Zk3hQ9aB.0123456789abcdef0123456789abcdef"
 SECRET = "whsec-planted-in-every-answer"
@@ -198,6 +198,7 @@ TEN = datetime(2026, 11, 23, 10, tzinfo=UTC)
         ("Mon, 23 Nov 2026 12:00:01 GMT", timedelta(hours=2)),
         ("Mon, 23 Nov 2026 12:00:01 -0000", timedelta(hours=2)),
         ("last Monday", None),
+        ("Mon, 23 Nov 2026 10:00:00 +99999999999999999999999", None),
         (None, None),
     ],
 )
@@ -215,6 +216,7 @@ def test_the_skew_is_what_the_date_header_tells_and_small_ones_are_none(date, ex
         ("Mon, 23 Nov 2026 10:00:30 GMT", 30),
         ("Mon, 23 Nov 2026 09:00:00 GMT", 0),
         ("soon", None),
+        ("Mon, 23 Nov 2026 10:00:00 +99999999999999999999999", None),
         ("-5", None),
         ("inf", None),
     ],
@@ -328,6 +330,24 @@ async def test_a_redirect_is_not_followed_with_the_key(asked_of):
     error = await asked_of(handler)
     assert error.reason is FailureReason.CLIENT_ERROR
     assert elsewhere == []
+    await runner.cleanup()
+
+
+async def test_a_burst_of_429s_holds_the_account_back_once():
+    """Eight requests are under way when the API says that it is too much."""
+    everyone = asyncio.Barrier(8)
+
+    async def handler(request):
+        await everyone.wait()
+        return web.json_response({}, status=429)
+
+    runner, url = await serve(handler)
+    settings = ApiSettings("main", SecretStr(API_KEY), url, max_requests_per_second=10_000)
+    client = Client(settings, clock=utc_now)
+    await asyncio.gather(*(failure(client) for _ in range(8)))
+    left = client._limiter._paused_until - asyncio.get_running_loop().time()
+    assert 0 < left <= FIRST_PAUSE
+    await client.close()
     await runner.cleanup()
 
 

@@ -28,8 +28,9 @@ from monitor.web import Settings as WebSettings
 class ConfigError(Exception):
     """The configuration cannot be used. A line for every mistake: file, line, column, path, what to do."""
 
-    def __init__(self, source: Path, mistakes: tuple[Mistake, ...]) -> None:
+    def __init__(self, source: Path, mistakes: tuple[Mistake, ...], sources: tuple[Path, ...] = ()) -> None:
         self.mistakes = mistakes
+        self.sources = (source, *sources)  # every file it named: one of them may be what is mended
         super().__init__("\n".join(_line(source, mistake) for mistake in mistakes))
 
 
@@ -82,7 +83,7 @@ def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None =
     secrets = Secrets(found, path.parent)
     keys, channels = checked(found, secrets)
     if file is None or found.mistakes:
-        raise ConfigError(path, tuple(sorted(set(found.mistakes))))
+        raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources))
     host, port = file.web.listen_address
     return Config(
         accounts=tuple(
@@ -111,8 +112,10 @@ def _validated(found: Document) -> schema.File | None:
     if not isinstance(found.data, dict):
         found.mistake((), "must be a map of `key: value`")
         return None
+    # `poll:` with everything below it commented out means the defaults.
+    given = {key: value for key, value in found.data.items() if value is not None}
     try:
-        return schema.File.model_validate(found.data)
+        return schema.File.model_validate(given)
     except ValidationError as error:
         for one in error.errors(include_url=False):
             path: Steps = tuple(one["loc"])

@@ -73,6 +73,8 @@ class Secrets:
             self.document.mistake(path, f"{file} cannot be read: {error.strerror}")
         except UnicodeDecodeError:
             self.document.mistake(path, f"{file} is not text")
+        except ValueError:  # an embedded null byte
+            self.document.mistake(path, "not the name of a file")
         else:
             if not text:
                 self.document.mistake(path, f"{file} is empty")

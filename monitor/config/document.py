@@ -161,8 +161,8 @@ class _Reader:
     def _scalar(self, node: yaml.Node, path: Steps) -> Any:
         try:
             value = self._loader.construct_object(node)
-        except (ValueError, OverflowError):  # a date like 2026-99-99
-            return str(node.value)
+        except (ValueError, OverflowError, LookupError, AttributeError):
+            return str(node.value)  # a date like 2026-99-99, or a tag that does not fit: `!!int ""`
         if not isinstance(value, str):
             return value
         return self._expanded(value, path)

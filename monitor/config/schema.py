@@ -283,7 +283,7 @@ class Web(Block):
     """The HTTP surface."""
 
     listen_address: Annotated[tuple[str, int], PlainValidator(_listen_address)] = ("", 10042)
-    external_url: Url | None = None
+    external_url: Annotated[str, AfterValidator(_base_url)] | None = None
 
 
 class File(Block):

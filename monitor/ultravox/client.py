@@ -204,8 +204,11 @@ class Client:
                 reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
         after = retry_after(response.headers.get("Retry-After"), self._clock())
         if reason is FailureReason.THROTTLED:
-            self._limiter.pause(after.total_seconds() if after is not None else self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            if after is not None:
+                self._limiter.pause(after.total_seconds())
+            elif not self._limiter.paused:  # of several that were under way, one is enough
+                self._limiter.pause(self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return self._error(reason, f"{endpoint}: {said} (HTTP {status})", retry_after=after)
 
     def _error(
@@ -246,11 +249,11 @@ def clock_skew(date: str | None, started: datetime, ended: datetime) -> timedelt
         return None
     try:
         told = parsedate_to_datetime(date)
-    except ValueError:
+        if told.tzinfo is None:
+            told = told.replace(tzinfo=UTC)
+        skew = told - (started + (ended - started) / 2)
+    except (ValueError, OverflowError):  # a zone may be absurd
         return None
-    if told.tzinfo is None:
-        told = told.replace(tzinfo=UTC)
-    skew = told - (started + (ended - started) / 2)
     return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else skew
 
 
@@ -260,7 +263,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
         return None
     try:
         seconds = float(value) if value.strip().isdigit() else _until(value, now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return timedelta(seconds=min(max(seconds, 0.0), RETRY_AFTER_CAP))
 

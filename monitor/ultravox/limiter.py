@@ -42,6 +42,11 @@ class Limiter:
                 self._on_paused(lost)
             _, self._free_at = admit(self._free_at, loop.time(), self._rate)
 
+    @property
+    def paused(self) -> bool:
+        """Whether a pause is under way."""
+        return self._paused_until > asyncio.get_running_loop().time()
+
     def pause(self, seconds: float) -> None:
         """Start nothing for so long; a pause under way is never made shorter."""
         until = asyncio.get_running_loop().time() + seconds

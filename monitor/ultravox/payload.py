@@ -98,5 +98,5 @@ def read(model: type[_Model], body: bytes) -> _Model:
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field = ".".join(str(step) for step in found["loc"])
-        what = "not JSON" if found["type"] == "json_invalid" else found["msg"].lower()
+        what = "not JSON" if found["type"] == "json_invalid" else found["msg"].removeprefix("Value error, ")
         raise MalformedError(f"{field}: {what}" if field else what) from None

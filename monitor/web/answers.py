@@ -60,11 +60,6 @@ def alerts(snapshot: Snapshot) -> dict[str, Any]:
     return _success({"at": _time(snapshot.at), "alerts": [_alert(state) for state in found]})
 
 
-def failure(kind: str, text: str) -> dict[str, Any]:
-    """What every route answers when it cannot do what was asked."""
-    return {"status": "error", "errorType": kind, "error": text}
-
-
 def _success(data: dict[str, Any]) -> dict[str, Any]:
     return {"status": "success", "data": data}
 
