@@ -91,10 +91,7 @@ def screen(
     """The whole view: a head line, the batches, the alerts."""
     now = datetime.fromisoformat(data["at"])
     accounts = [account for account in data["accounts"] if account["failing"]]
-    trouble = [
-        Text(f"account {account['account']}: {account['failing']['error']}", style="red")
-        for account in accounts
-    ]
+    trouble = [Text(account["failing"]["error"], style="red") for account in accounts]
     return Group(
         *([Text(head), Text()] if head else []),
         batches_table(data["batches"], now, width=width),
