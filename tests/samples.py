@@ -13,6 +13,10 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 AGENT = "7f6a0000-0000-4000-8000-000000000001"
 BATCH = "3c900000-0000-4000-8000-000000000001"
 KEY = BatchKey(AGENT, BATCH)
+PROMETHEUS_3 = (  # the Accept header of Prometheus 3
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
 
 
 def batch_key(number: int) -> BatchKey:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from samples import KEY, NOW, account, batch_key, observation, status
+from samples import KEY, NOW, PROMETHEUS_3, account, batch_key, observation, status
 
 from monitor import evaluate
 from monitor.metrics import API_CODES, Instruments, code_label, families, render
@@ -27,11 +27,6 @@ from monitor.model import (
     Severity,
     Snapshot,
     State,
-)
-
-PROMETHEUS_3 = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
-    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
 
 

@@ -22,6 +22,7 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from samples import PROMETHEUS_3
 
 from monitor import simulator
 from monitor.clock import utc_now
@@ -29,10 +30,6 @@ from monitor.clock import utc_now
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 
 STALL_AFTER = 4
-PROMETHEUS_3 = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
-    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
 
 
 def free_port() -> int:

@@ -19,7 +19,7 @@ from monitor import __version__, simulator
 from monitor.clock import utc_now
 from monitor.model import BatchKey, FailureReason
 from monitor.ultravox import ApiSettings, Client, UltravoxError
-from monitor.ultravox.client import BODY_LIMIT, FIRST_PAUSE, clock_skew, retry_after
+from monitor.ultravox.client import BODY_LIMIT, FIRST_PAUSE, clock_skew
 
 API_KEY = "Zk3hQ9aB.0123456789abcdef0123456789abcdef"
 SECRET = "whsec-planted-in-every-answer"
@@ -204,25 +204,6 @@ TEN = datetime(2026, 11, 23, 10, tzinfo=UTC)
 )
 def test_the_skew_is_what_the_date_header_tells_and_small_ones_are_none(date, expected):
     assert clock_skew(date, TEN, TEN + timedelta(seconds=2)) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("7", 7),
-        ("0", 0),
-        ("86400", 300),
-        ("Mon, 23 Nov 2026 10:00:30 GMT", 30),
-        ("Mon, 23 Nov 2026 09:00:00 GMT", 0),
-        ("soon", None),
-        ("Mon, 23 Nov 2026 10:00:00 +99999999999999999999999", None),
-        ("-5", None),
-        ("inf", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_and_never_beyond_five_minutes(value, seconds):
-    assert retry_after(value, TEN) == (None if seconds is None else timedelta(seconds=seconds))
 
 
 async def test_batches_are_judged_by_the_api_s_clock(client, shimmed_aioresponses):

@@ -24,7 +24,7 @@ from samples import NOW
 from monitor import __version__, notify
 from monitor.model import Alert, MessageKind
 from monitor.notify import webhook
-from monitor.notify.channel import SendError, SendFailure, Wire, retry_after, web_url
+from monitor.notify.channel import SendError, SendFailure, Wire, web_url
 
 SECRET = "s3cr3t-of-the-crm"
 TOKEN = "t0k3n-in-the-path"
@@ -270,29 +270,6 @@ async def test_an_endless_answer_is_not_read(receiver, wire):
         await settings(url).send(wire, notification())
     await runner.cleanup()
     assert sent < 64 * 2**20
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (None, None),
-        ("0", timedelta(0)),
-        ("7", timedelta(seconds=7)),
-        ("3600", timedelta(hours=1)),
-        ("86400", timedelta(hours=1)),
-        ("9" * 400, timedelta(hours=1)),
-        ("-5", None),
-        ("nan", None),
-        ("soon", None),
-        ("", None),
-        ("Mon, 23 Nov 2026 12:00:30 GMT", timedelta(seconds=30)),
-        ("Mon, 23 Nov 2026 11:00:00 GMT", None),
-        ("Tue, 24 Nov 2026 12:00:00 -0000", timedelta(hours=1)),
-        ("Mon, 99 Nov 2026 12:00:30 GMT", None),
-    ],
-)
-def test_retry_after(header, expected):
-    assert retry_after(header, NOW) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,9 @@ are secrets, and answers quote what was sent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -21,6 +19,7 @@ from pydantic import SecretStr
 
 from monitor import __version__
 from monitor.model import Labels, Notification
+from monitor.retry_after import retry_after
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 """For one post, from the look-up of the host's name to the status line of the answer."""
@@ -167,25 +166,8 @@ def _status_error(wire: Wire, response: aiohttp.ClientResponse) -> SendError:
         reason,
         f"{wire.receiver} answered {status}",
         status=status,
-        retry_after=retry_after(response.headers.get("Retry-After"), wire.now),
+        retry_after=retry_after(response.headers.get("Retry-After"), wire.now, RETRY_AFTER_CAP),
     )
-
-
-def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for: seconds or a date (RFC 9110, 10.2.3), at most RETRY_AFTER_CAP."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            at = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
-    if math.isnan(seconds) or seconds < 0:
-        return None
-    return timedelta(seconds=min(seconds, RETRY_AFTER_CAP.total_seconds()))
 
 
 def still_to_wait(until: datetime | None, now: datetime) -> timedelta:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -177,7 +177,7 @@ class FaultKind(StrEnum):
     NOT_FOUND = "not_found"
 
 
-ENDPOINTS = (
+_Endpoint = Literal[
     "get_batch",
     "list_batches",
     "scheduled_calls",
@@ -187,7 +187,8 @@ ENDPOINTS = (
     "accounts_me",
     "list_throttles",
     "get_throttle",
-)
+]
+ENDPOINTS: tuple[str, ...] = get_args(_Endpoint)
 
 
 class Fault(_Part):
@@ -196,18 +197,7 @@ class Fault(_Part):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     kind: FaultKind
-    endpoint: Literal[
-        "any",
-        "get_batch",
-        "list_batches",
-        "scheduled_calls",
-        "created_calls",
-        "list_agents",
-        "get_agent",
-        "accounts_me",
-        "list_throttles",
-        "get_throttle",
-    ] = "any"
+    endpoint: _Endpoint | Literal["any"] = "any"
     account: str | None = None
     batch: str | None = None
     from_: Annotated[_Instant, Field(alias="from")] = 0.0

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from monitor import __version__
 from monitor.clock import Clock
 from monitor.model import BatchKey, FailureReason, Observation
+from monitor.retry_after import retry_after
 from monitor.ultravox import payload
 from monitor.ultravox.limiter import Limiter
 
@@ -36,8 +37,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 """Seconds that all requests of the account are held back after a 429 that does not say how long: doubled each time."""
 
-RETRY_AFTER_CAP = 300.0
-"""Seconds. An API that asks for more patience than this is asked again after this."""
+RETRY_AFTER_CAP = timedelta(minutes=5)
+"""An API that asks for more patience than this is asked again after this."""
 
 
 class UltravoxError(Exception):
@@ -202,7 +203,7 @@ class Client:
                 reason, said = FailureReason.SERVER_ERROR, "the API is in trouble"
             case _:
                 reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
-        after = retry_after(response.headers.get("Retry-After"), self._clock())
+        after = retry_after(response.headers.get("Retry-After"), self._clock(), RETRY_AFTER_CAP)
         if reason is FailureReason.THROTTLED:
             if after is not None:
                 self._limiter.pause(after.total_seconds())
@@ -255,19 +256,3 @@ def clock_skew(date: str | None, started: datetime, ended: datetime) -> timedelt
     except (ValueError, OverflowError):  # a zone may be absurd
         return None
     return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else skew
-
-
-def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for: seconds or a date (RFC 9110, 10.2.3), at most RETRY_AFTER_CAP."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if value.strip().isdigit() else _until(value, now)
-    except (ValueError, OverflowError):
-        return None
-    return timedelta(seconds=min(max(seconds, 0.0), RETRY_AFTER_CAP))
-
-
-def _until(value: str, now: datetime) -> float:
-    at = parsedate_to_datetime(value)
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
