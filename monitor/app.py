@@ -189,17 +189,15 @@ class App:
                 config = await asyncio.to_thread(self._load)
                 wanted = {watch.key: watch for account in config.accounts for watch in account.watches}
                 plan = targets.plan(self.poller.watches, wanted, asked_for=asked_for)
+            except ConfigError as error:
+                # Look at what it named, too: that may be what is mended.
+                self._look_at({*self._config.sources, *error.sources})
+                raise self._refused(error) from error
+            except targets.TooManyDroppedError as error:
+                raise self._refused(error) from error
             except Exception as error:
-                known = isinstance(error, ConfigError | targets.TooManyDroppedError)
-                if isinstance(error, ConfigError):  # look at what it named, too: that may be what is mended
-                    await self._look_at({*self._config.sources, *error.sources})
-                if not known:
-                    logger.exception(
-                        "the configuration could not be read; this is an error of the monitor's own"
-                    )
-                self.instruments.loaded(successful=False, now=self._clock())
-                logger.error("configuration refused, the old one goes on", extra={"error": str(error)})  # noqa: TRY400 - the mistakes are the user's; our stack would hide them
-                raise ReloadRefusedError(str(error)) from error
+                logger.exception("the configuration could not be read; this is an error of the monitor's own")
+                raise self._refused(error) from error
             self._hide(secret.get_secret_value() for secret in config.secrets)
             if config.storage_path != self._config.storage_path or config.web != self._config.web:
                 logger.warning("storage and web settings are taken over at the next start")
@@ -211,12 +209,17 @@ class App:
             for name in gone:
                 await self._forget_account(name)
             self._config = config
-            await self._look_at(config.sources)
+            self._look_at(config.sources)
             self.instruments.loaded(successful=True, now=self._clock())
             logger.info(
                 "configuration loaded",
                 extra={"added": len(plan.added), "kept": len(plan.kept), "dropped": len(plan.dropped)},
             )
+
+    def _refused(self, error: Exception) -> ReloadRefusedError:
+        self.instruments.loaded(successful=False, now=self._clock())
+        logger.error("configuration refused, the old one goes on", extra={"error": str(error)})
+        return ReloadRefusedError(str(error))
 
     async def _apply(self, config: Config, wanted: dict[BatchKey, targets.Watch]) -> None:
         """Make what is running what the configuration says. Nothing here can be refused any more."""
@@ -303,11 +306,12 @@ class App:
                     await self._reload(asked_for=False)
             seen = found
 
-    async def _look_at(self, sources: Iterable[Path]) -> None:
-        """Watch these files from now on, as they are."""
+    def _look_at(self, sources: Iterable[Path]) -> None:
+        """Watch these files from now on."""
         before, self._sources = self._sources, tuple(sorted(sources))
         if self._sources != before:
-            self._read = await asyncio.to_thread(_fingerprint, self._sources)
+            # What the new ones held when they were read is not known: they are read once more.
+            self._read = ""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
