@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from aiohttp.web import AppRunner
 
 from monitor import notify, targets, ultravox, web
 from monitor.clock import Clock
-from monitor.config import Account, Config, ConfigError
+from monitor.config import Account, Config, ConfigError, Files
 from monitor.delivery import Delivery
 from monitor.metrics import Instruments, code_label
 from monitor.model import BatchKey, Snapshot
@@ -33,7 +31,7 @@ from monitor.web import ReloadRefusedError
 logger = logging.getLogger(__name__)
 
 FILE_CHECK = 10.0
-"""Seconds between two looks at the configuration's files. Contents are compared, so that a swapped link counts."""
+"""Seconds between two looks at the configuration's files."""
 
 POLL_PATIENCE = timedelta(seconds=1)
 SEND_PATIENCE = timedelta(seconds=7)
@@ -61,8 +59,7 @@ class App:
         self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
         self._attempted: set[BatchKey] = set()
-        self._sources = tuple(sorted(config.sources))
-        self._read = ""  # what the files held when they were last read
+        self._files = Files(config.sources)
         self._ready = False
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +92,6 @@ class App:
             accounts=tuple(account.status for account in self.poller.accounts.values()),
             queues=self.delivery.queues(),
             store_writable=self.store.writable,
-            notifications=self.delivery.recent(),
         )
 
     def healthy(self) -> bool:
@@ -183,15 +179,14 @@ class App:
 
     async def _reload(self, *, asked_for: bool) -> None:
         async with self._reloading:
-            # Before it is read: what changes while it is read counts as changed.
-            self._read = await asyncio.to_thread(_fingerprint, self._sources)
+            await asyncio.to_thread(self._files.about_to_be_read)
             try:
                 config = await asyncio.to_thread(self._load)
                 wanted = {watch.key: watch for account in config.accounts for watch in account.watches}
                 plan = targets.plan(self.poller.watches, wanted, asked_for=asked_for)
             except ConfigError as error:
                 # Look at what it named, too: that may be what is mended.
-                self._look_at({*self._config.sources, *error.sources})
+                self._files.look_at({*self._config.sources, *error.sources})
                 raise self._refused(error) from error
             except targets.TooManyDroppedError as error:
                 raise self._refused(error) from error
@@ -209,7 +204,7 @@ class App:
             for name in gone:
                 await self._forget_account(name)
             self._config = config
-            self._look_at(config.sources)
+            self._files.look_at(config.sources)
             self.instruments.loaded(successful=True, now=self._clock())
             logger.info(
                 "configuration loaded",
@@ -297,21 +292,11 @@ class App:
 
     async def _watch_files(self) -> None:
         """Reload when the same new content was seen twice in a row: a half-written file never counts."""
-        self._read = seen = await asyncio.to_thread(_fingerprint, self._sources)
         while True:
             await asyncio.sleep(FILE_CHECK)
-            found = await asyncio.to_thread(_fingerprint, self._sources)
-            if found == seen != self._read:
+            if await asyncio.to_thread(self._files.changed):
                 with contextlib.suppress(ReloadRefusedError):  # it has been logged
                     await self._reload(asked_for=False)
-            seen = found
-
-    def _look_at(self, sources: Iterable[Path]) -> None:
-        """Watch these files from now on."""
-        before, self._sources = self._sources, tuple(sorted(sources))
-        if self._sources != before:
-            # What the new ones held when they were read is not known: they are read once more.
-            self._read = ""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -333,14 +318,3 @@ def _batch_job(key: BatchKey) -> str:
 
 def _account_job(name: str) -> str:
     return f"account:{name}"
-
-
-def _fingerprint(sources: Iterable[Path]) -> str:
-    """A hash over the contents of these files; a file that cannot be read counts as empty."""
-    digest = hashlib.sha256()
-    for path in sources:
-        content = b""
-        with contextlib.suppress(OSError):
-            content = path.read_bytes()
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()

@@ -308,7 +308,6 @@ class Snapshot:
     accounts: tuple[AccountStatus, ...] = ()
     queues: tuple[QueueStatus, ...] = ()
     store_writable: bool = True
-    notifications: tuple[Notification, ...] = ()  # the latest, newest first
 
     @property
     def alerts(self) -> tuple[AlertState, ...]:

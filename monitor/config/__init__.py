@@ -2,5 +2,6 @@
 
 from monitor.config.build import Account, Config, ConfigError, load
 from monitor.config.document import Mistake
+from monitor.config.files import Files
 
-__all__ = ["Account", "Config", "ConfigError", "Mistake", "load"]
+__all__ = ["Account", "Config", "ConfigError", "Files", "Mistake", "load"]
