@@ -256,6 +256,11 @@ def test_the_pace_is_of_the_recent_time_only():
     assert assess(follow(*seen), None, RULES).calls_per_second == pytest.approx(1 / 60)
 
 
+def test_of_a_step_that_lies_half_before_the_window_half_counts():
+    seen = [at(0, completed=100), at(10, completed=200), at(20, completed=210)]
+    assert assess(follow(*seen), None, RULES).calls_per_second == pytest.approx((50 + 10) / (15 * 60))
+
+
 def test_a_pause_does_not_dilute_the_pace():
     paused = [at(10 + minute, completed=120, paused=True) for minute in range(1, 60)]
     seen = [*steady(10, 2), *paused, *(at(70 + minute, completed=120 + 2 * minute) for minute in range(6))]

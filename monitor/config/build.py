@@ -16,13 +16,16 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from monitor import messages, targets, ultravox
 from monitor.alerts import KINDS, Policy, Rule, default_rule
 from monitor.config import document, schema
-from monitor.config.checks import SIZE_LIMIT, Secrets, checked
+from monitor.config.checks import Secrets, checked
 from monitor.config.document import Document, Mistake, Steps
 from monitor.config.texts import explained
 from monitor.evaluate import Rules
 from monitor.model import BatchKey, Target
 from monitor.notify.channel import Channel
 from monitor.web import Settings as WebSettings
+
+SIZE_LIMIT = 4 * 1024 * 1024
+"""Bytes of a configuration."""
 
 
 class ConfigError(Exception):
@@ -69,7 +72,8 @@ def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None =
     `listen_address` (the command line's) wins over the file's.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as opened:
+            content = opened.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise ConfigError(path, (Mistake(1, 1, "", f"cannot be read: {error.strerror}"),)) from None
     if len(content) > SIZE_LIMIT:

@@ -5,6 +5,7 @@ These look at the raw data, so that they speak even when something else is wrong
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +19,10 @@ from monitor.config.texts import explained
 from monitor.notify import alertmanager, webhook
 from monitor.notify.channel import Channel
 
-SIZE_LIMIT = 4 * 1024 * 1024
-"""Bytes of a configuration or of a file with a secret in it."""
+SECRET_LIMIT = 64 * 1024
+"""Bytes of a file with a secret in it."""
+
+_API_KEY = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}")
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class Secrets:
                 )
             elif not value:
                 return None  # from an empty variable, which has been told of
-            elif not value.isprintable() or " " in value:
+            elif not literal and (not value.isprintable() or " " in value):  # else the schema tells
                 self.document.mistake(path, "must not hold blanks or control characters")
             return self.keep(value)
         elif needed and value is None and file is None:
@@ -64,22 +67,30 @@ class Secrets:
         return None
 
     def _from_file(self, path: Steps, name: str) -> SecretStr | None:
+        if not name.isprintable():
+            return None  # the schema tells
+        if _API_KEY.fullmatch(Path(name).name) or "://" in name:  # the secret itself: it must not be shown
+            self.document.mistake(path, "must be the path of a file; this is what should stand in that file")
+            return None
         file = self.folder / name
+        # As written, where a variable is in it: people put the secret itself into `*_file: ${NAME}`.
+        shown = self.document.from_environment.get(path, file)
         self.sources.append(file)
         try:
             with file.open("rb") as opened:
-                text = opened.read(SIZE_LIMIT).decode().strip()
+                content = opened.read(SECRET_LIMIT + 1)
+            text = content.decode().strip()
         except OSError as error:
-            self.document.mistake(path, f"{file} cannot be read: {error.strerror}")
+            self.document.mistake(path, f"{shown} cannot be read: {error.strerror}")
         except UnicodeDecodeError:
-            self.document.mistake(path, f"{file} is not text")
-        except ValueError:  # an embedded null byte
-            self.document.mistake(path, "not the name of a file")
+            self.document.mistake(path, f"{shown} is not text")
         else:
-            if not text:
-                self.document.mistake(path, f"{file} is empty")
+            if len(content) > SECRET_LIMIT:
+                self.document.mistake(path, f"{shown} is larger than 64 KiB: no secret is")
+            elif not text:
+                self.document.mistake(path, f"{shown} is empty")
             elif not text.isprintable() or " " in text:
-                self.document.mistake(path, f"{file} must hold one line, without blanks")
+                self.document.mistake(path, f"{shown} must hold one line, without blanks")
             else:
                 return self.keep(text)
         return None
@@ -117,7 +128,8 @@ def _unique(
         if len(value) < len(keys):
             continue
         if value in first:
-            found.mistake((*at, keys[-1]), f"{what} is there already: {document.written(first[value])}")
+            there = f"{document.written(first[value])}, line {found.line(first[value])}"
+            found.mistake((*at, keys[-1]), f"{what} is there already: {there}")
         first.setdefault(value, at)
 
 
@@ -139,7 +151,7 @@ def _channel(found: Document, secrets: Secrets, at: Steps, receiver: dict[str, A
         return alertmanager.Settings(kept, timeout) if kept else None
     url = secrets.one_of(here, block, "url", needed=True, literal=True)
     secret = secrets.one_of(here, block, "secret", needed=False)
-    if url is not None and not found.mistakes:
+    if url is not None and block.get("url") is None:
         _check_url(found, here, url)
     return None if url is None else webhook.Settings(url, secret, _timeout(block))
 

@@ -5,6 +5,7 @@ YAML only: which keys exist, and what they mean, is not known here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ NODE_LIMIT = 100_000
 DEPTH_LIMIT = 50
 """Nested maps and lists."""
 
+_TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"
+
+_MERGE = "tag:yaml.org,2002:merge"
+_PLAIN_STEP = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 
 
@@ -41,7 +46,7 @@ class Document:
     data: Any = None
     values: dict[Steps, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Steps, tuple[int, int]] = field(default_factory=dict)
-    from_environment: set[Steps] = field(default_factory=set)
+    from_environment: dict[Steps, str] = field(default_factory=dict)  # and the text with the ${NAME} in it
     mistakes: list[Mistake] = field(default_factory=list)
 
     def mistake(self, path: Steps, text: str, *, at_key: bool = False) -> None:
@@ -53,12 +58,20 @@ class Document:
         line, column = known.get(place) or self.values.get(place) or (1, 1)
         self.mistakes.append(Mistake(line, column, written(path), text))
 
+    def line(self, path: Steps) -> int:
+        """Where a value stands that is in the file."""
+        return self.values[path][0]
+
 
 def written(path: Steps) -> str:
-    """`accounts[0].batches[1].batch_id`."""
+    """`accounts[0].batches[1].batch_id`; a key that is no word is quoted, so that a mistake stays one line."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            name = step if _PLAIN_STEP.fullmatch(step) else json.dumps(step[:64])
+            text += f".{name}" if text else name
     return text
 
 
@@ -72,6 +85,7 @@ def parse(content: bytes, environ: Mapping[str, str]) -> Document:
         document.mistakes.append(Mistake(line, 1, "", "not UTF-8: save the file as UTF-8"))
         return document
     try:
+        _check_depth(text)
         loader = yaml.CSafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -93,20 +107,38 @@ def parse(content: bytes, environ: Mapping[str, str]) -> Document:
         document.mistakes.append(
             Mistake(line, 1, "", "not YAML: a control character that YAML does not allow")
         )
-    except RecursionError:
-        document.mistakes.append(Mistake(1, 1, "", f"nested deeper than {DEPTH_LIMIT} levels"))
     return document
 
 
+def _check_depth(text: str) -> None:
+    """Refuse what is nested too deep before it is composed: libyaml's composer recurses in C, and crashes."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH_LIMIT:
+                raise _RefusedError(_TOO_DEEP, event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _problem(error: yaml.MarkedYAMLError) -> str:
+    """What PyYAML says, where that cannot quote the file."""
     problem = error.problem or "it cannot be read"
+    if isinstance(error, _RefusedError):
+        return problem
+    if isinstance(error, yaml.constructor.ConstructorError):  # its texts quote tags: `secret: !hunter2`
+        return "not YAML: a tag, or a sign with a meaning in YAML (`!`, `=`): put the value in quotes"
     if "found another document" in problem or "expected a single document" in (error.context or ""):
         return "a second document (`---`): put everything into one"
-    return problem if isinstance(error, _TooLargeError) else f"not YAML: {problem}"
+    return f"not YAML: {problem}"
 
 
-class _TooLargeError(yaml.MarkedYAMLError):
-    pass
+class _RefusedError(yaml.MarkedYAMLError):
+    """YAML, but not to be read. The text is the whole message."""
+
+    def __init__(self, text: str, mark: Any) -> None:
+        super().__init__(problem=text, problem_mark=mark)
 
 
 class _Reader:
@@ -120,15 +152,8 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: Steps, depth: int) -> Any:
         """The plain value of a node."""
-        self._nodes += 1
         mark = node.start_mark
-        if self._nodes > NODE_LIMIT or depth > DEPTH_LIMIT:
-            what = (
-                f"more than {NODE_LIMIT:,} values"
-                if depth <= DEPTH_LIMIT
-                else f"nested deeper than {DEPTH_LIMIT} levels"
-            )
-            raise _TooLargeError(None, None, what, mark)
+        self._count(1, depth, mark)
         self._document.values[path] = (mark.line + 1, mark.column + 1)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
@@ -136,32 +161,56 @@ class _Reader:
             return [self.read(item, (*path, at), depth + 1) for at, item in enumerate(node.value)]
         return self._scalar(node, path)
 
+    def _count(self, nodes: int, depth: int, mark: Any) -> None:
+        self._nodes += nodes
+        if depth > DEPTH_LIMIT:  # by an alias to what it stands in
+            raise _RefusedError(_TOO_DEEP, mark)
+        if self._nodes > NODE_LIMIT:
+            raise _RefusedError(f"more than {NODE_LIMIT:,} values", mark)
+
     def _mapping(self, node: yaml.MappingNode, path: Steps, depth: int) -> dict[str, Any]:
-        own = set[str]()
+        own: dict[str, int] = {}
         for key, _ in node.value:
-            name = self._key(key)
-            if name in own and name != "<<":
-                first = next(k for k, _ in node.value if k.value == key.value).start_mark.line + 1
-                self._document.keys[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
-                self._document.mistake((*path, name), f"there twice: first on line {first}", at_key=True)
-            own.add(name)
-        self._loader.flatten_mapping(node)  # merge keys: `<<: *defaults`
+            name, mark = self._key(key), key.start_mark
+            if name in own and key.tag != _MERGE:
+                self._document.keys[(*path, name)] = (mark.line + 1, mark.column + 1)
+                self._document.mistake((*path, name), f"there twice: first on line {own[name]}", at_key=True)
+            own.setdefault(name, mark.line + 1)
         found = {}
-        for key, value in node.value:
+        for key, value in self._merged(node, depth):
             name = self._key(key)
             self._document.keys[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
-            found[name] = self.read(value, (*path, name), depth + 1)
-        return found
+            found[name] = value
+        return {name: self.read(value, (*path, name), depth + 1) for name, value in found.items()}
+
+    def _merged(self, node: yaml.MappingNode, depth: int) -> list[tuple[yaml.Node, yaml.Node]]:
+        """A map's keys after those that `<<: *defaults` brings: the later wins.
+
+        PyYAML's own way changes the nodes (an alias to a map that merges would then seem to have keys twice)
+        and copies without a limit.
+        """
+        brought, own = [], []
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                own.append((key, value))
+                continue
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in reversed(sources):  # YAML: the first of a list wins
+                if not isinstance(source, yaml.MappingNode):
+                    raise _RefusedError("`<<` takes an alias to a map, or a list of such", source.start_mark)
+                self._count(len(source.value), depth, source.start_mark)
+                brought += self._merged(source, depth + 1)
+        return [*brought, *own]
 
     def _key(self, node: yaml.Node) -> str:
         if isinstance(node, yaml.ScalarNode):
             return str(node.value)
-        raise yaml.MarkedYAMLError(None, None, "a key that is a list or a map", node.start_mark)
+        raise _RefusedError("a key that is a list or a map", node.start_mark)
 
     def _scalar(self, node: yaml.Node, path: Steps) -> Any:
         try:
             value = self._loader.construct_object(node)
-        except (ValueError, OverflowError, LookupError, AttributeError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             return str(node.value)  # a date like 2026-99-99, or a tag that does not fit: `!!int ""`
         if not isinstance(value, str):
             return value
@@ -175,10 +224,10 @@ class _Reader:
                 return "$"
             name = match[1]
             if name is None:
-                self._document.from_environment.add(path)  # meant to be, so that this is the only complaint
+                self._document.from_environment[path] = value  # meant to be: the only complaint
                 self._document.mistake(path, "an unfinished ${…}: write ${NAME}, or $$ for a dollar sign")
                 return ""
-            self._document.from_environment.add(path)
+            self._document.from_environment[path] = value
             found = self._environ.get(name)
             if not found:
                 state = "not set" if found is None else "empty"

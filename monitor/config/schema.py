@@ -6,6 +6,7 @@ which may be a secret.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import uuid
 from datetime import timedelta
@@ -19,7 +20,9 @@ from monitor.messages import PLACEHOLDERS, RESERVED_LABELS
 from monitor.model import Severity
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
-_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_DURATION = re.compile(
+    r"(?:([0-9]+)y)?(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?(?:([0-9]+)ms)?"
+)
 _ORDER = ("y", "w", "d", "h", "m", "s", "ms")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 LONGEST = timedelta(days=366)
@@ -83,16 +86,28 @@ def _url(value: str) -> str:
 
 def _base_url(value: str) -> str:
     parts = urlsplit(_url(value))
-    if parts.query or parts.fragment or parts.username is not None:
+    if "?" in value or "#" in value or parts.username is not None:  # an empty query is one, too
         raise _wrong("must be a scheme, a host and perhaps a path: no user, no query, no fragment")
     return value.rstrip("/")
 
 
+def _peer(value: str) -> str:
+    """An address of Alertmanager, to which the path of its API is added. It may hold a user and a password."""
+    path = urlsplit(_url(value)).path.rstrip("/")
+    if "?" in value or "#" in value:
+        raise _wrong("must be a scheme, a host and perhaps a path: no query, no fragment")
+    if path.endswith("/api/v2/alerts"):
+        raise _wrong("leave out /api/v2/alerts: it is added")
+    return value
+
+
 def _template(value: str) -> str:
-    for name in re.findall(r"\{([^}]*)\}", value):
+    known = ", ".join(f"{{{one}}}" for one in sorted(PLACEHOLDERS))
+    for name in re.findall(r"\{([^{}]*)\}", value):
         if name not in PLACEHOLDERS:
-            known = ", ".join(f"{{{one}}}" for one in sorted(PLACEHOLDERS))
-            raise _wrong(f"{{{name}}} is not known: the placeholders are {known}")
+            raise _wrong(f"a placeholder that is not known: there are {known}")
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", value)):
+        raise _wrong(f"a brace without its other half: the placeholders are {known}")
     return _url(value)
 
 
@@ -111,10 +126,23 @@ def _label_name(name: str) -> str:
 
 
 def _listen_address(value: object) -> tuple[str, int]:
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]*):(\d{1,5})", value) if isinstance(value, str) else None
-    if match is None or int(match[2]) > 65535:
+    match = (
+        re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):([0-9]{1,5})", value)
+        if isinstance(value, str)
+        else None
+    )
+    host = match[1].strip("[]") if match else ""
+    if match is None or int(match[2]) > 65535 or (match[1].startswith("[") and not _is_ipv6(host)):
         raise _wrong("not an address: write it as :10042, 127.0.0.1:10042 or [::1]:10042")
-    return match[1].strip("[]"), int(match[2])
+    return host, int(match[2])
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 Duration = Annotated[timedelta, PlainValidator(_duration)]
@@ -172,7 +200,7 @@ class StalledAlert(Alert):
 class Unmade(Block):
     """Calls left unmade at the end that are tolerated: so many, or this share of all, whichever is more."""
 
-    count: Annotated[int, Field(ge=0)] = 0
+    count: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
@@ -244,7 +272,7 @@ class Poll(Block):
 class Alertmanager(Block):
     """Alertmanager's addresses: all peers of one cluster."""
 
-    urls: Annotated[list[Url], Field(min_length=1)]
+    urls: Annotated[list[Annotated[str, AfterValidator(_peer)]], Field(min_length=1)]
     timeout: Timeout = timedelta(seconds=10)
 
 

@@ -17,8 +17,11 @@ _TEXTS: dict[str, str] = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be 1 to 64 letters, digits, `_`, `.` or `-`",
-    "finite_number": "must be a number",
+    "string_unicode": "must be text in UTF-8",
 }
+
+OTHERWISE = "not what belongs here"
+"""For what no file is known to lead to: pydantic's own texts may quote the value."""
 
 
 def explained(error: Any) -> str:
@@ -28,12 +31,12 @@ def explained(error: Any) -> str:
         case "ours":
             return str(context["text"])
         case "greater_than_equal":
-            return f"must be at least {context['ge']:g}"
+            return f"must be at least {context['ge']:,.10g}"
         case "greater_than":
-            return f"must be more than {context['gt']:g}"
+            return f"must be more than {context['gt']:,.10g}"
         case "less_than_equal":
-            return f"must be at most {context['le']:g}"
+            return f"must be at most {context['le']:,.10g}"
         case "string_too_long":
             return f"longer than {context['max_length']} characters"
         case _:
-            return _TEXTS.get(kind) or str(error["msg"]).lower()
+            return _TEXTS.get(kind, OTHERWISE)
