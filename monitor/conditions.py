@@ -1,30 +1,18 @@
-"""What holds of each alert, and the round through all of them for one batch or one account.
+"""What holds of each alert now, for a batch and for an account. What follows from it is decisions.py's.
 
-Pure. The facts come in as a Status or an AccountStatus, what is to be told comes out as
-Notifications, one for each receiver, ready for the outbox.
+Pure: facts in, a Condition out.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from monitor import alerts, messages
-from monitor.alerts import NO_NEWS, Condition, Policy, Reason
+from monitor.alerts import NO_NEWS, Condition, Policy
 from monitor.evaluate import CONFIRMED
-from monitor.messages import Links
 from monitor.model import (
     AccountStatus,
-    Alert,
     AlertName,
-    AlertState,
     FailureReason,
-    MessageKind,
-    Notification,
-    Phase,
-    Receiver,
     Resolution,
     Severity,
     State,
@@ -41,206 +29,7 @@ CRITICAL_UNREACHED = 0.05
 """Share of a batch's calls left unmade from which its end is critical."""
 
 
-_ConditionOf = Callable[[AlertName], Condition]
-_Fire = Callable[[AlertState], AlertState]
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """How one subject speaks: which alerts, with which links, to whom."""
-
-    policy: Policy = field(default_factory=Policy)
-    links: Links = field(default_factory=Links)
-    receivers: tuple[Receiver, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One thing that was said, whoever hears it: also without a receiver it is in the log."""
-
-    kind: MessageKind
-    alert: Alert
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a round through the alerts came to."""
-
-    alerts: tuple[AlertState, ...] = ()
-    said: tuple[Said, ...] = ()
-    notifications: tuple[Notification, ...] = ()  # the same, for each receiver that is to hear it
-
-
-def decide_batch(
-    status: Status,
-    account: AccountStatus,
-    voice: Voice,
-    now: datetime,
-    *,
-    news: bool,
-) -> Told:
-    """Step every alert of a batch. `status` holds the new facts and the alerts as they stood before.
-
-    `news`: whether this step comes from a good observation; without one only the alerts that are
-    about failing polls move.
-    """
-    held_back = any(state.phase is Phase.FIRING for state in account.alerts)
-
-    def condition(name: AlertName) -> Condition:
-        return _batch_condition(name, voice.policy, status, account, now, news=news)
-
-    def fire(state: AlertState) -> AlertState:
-        labels = messages.batch_labels(state.name, state.severity, status)
-        return replace(
-            state,
-            labels=labels,
-            annotations=messages.batch_annotations(state.name, status, account, voice.links, labels),
-        )
-
-    truth = None if status.progress is None else messages.truth(status)
-    names = [name for name, kind in alerts.KINDS.items() if not kind.about_account]
-    return _round(names, status.alerts, voice, condition, fire, truth, now, held_back=held_back)
-
-
-def decide_account(account: AccountStatus, voice: Voice, now: datetime) -> Told:
-    """Step every alert of an account. `account` holds the new facts and the alerts as they stood before."""
-
-    def condition(name: AlertName) -> Condition:
-        return _account_condition(name, account)
-
-    def fire(state: AlertState) -> AlertState:
-        labels = messages.account_labels(state.name, state.severity, account)
-        return replace(
-            state,
-            labels=labels,
-            annotations=messages.account_annotations(state.name, account, voice.links, labels),
-        )
-
-    truth = f"Ultravox answers for account {account.name}" if account.failing is None else None
-    names = [name for name, kind in alerts.KINDS.items() if kind.about_account]
-    return _round(names, account.alerts, voice, condition, fire, truth, now, held_back=False)
-
-
-def close(standing: Iterable[AlertState], receivers: Iterable[Receiver], now: datetime) -> Told:
-    """Close what fires of a subject that is no longer watched.
-
-    One-shots have told what they had to tell; they are kept, so that the same end is never told twice.
-    """
-    reason = Reason(MessageKind.RESOLVED, Resolution.NO_LONGER_WATCHED)
-    present, kept = tuple(receivers), []
-    spoken = _Spoken()
-    for state in standing:
-        if alerts.KINDS[state.name].one_shot:
-            kept.append(state)
-        elif state.phase is Phase.FIRING:
-            spoken.add(state, reason, None, present, now)
-    return Told(tuple(kept), tuple(spoken.said), tuple(spoken.notifications))
-
-
-def _round(
-    names: Iterable[AlertName],
-    standing: Iterable[AlertState],
-    voice: Voice,
-    condition_of: _ConditionOf,
-    fire: _Fire,
-    truth: str | None,
-    now: datetime,
-    *,
-    held_back: bool,
-) -> Told:
-    present = {state.name: state for state in standing}
-    spoken = _Spoken()
-    for name in names:
-        before = present.pop(name, None)
-        rule = voice.policy.rules.get(name)
-        if rule is None:  # switched off
-            if before is not None:
-                closed = close([before], voice.receivers, now)
-                spoken.said += closed.said
-                spoken.notifications += closed.notifications
-                present |= {kept.name: kept for kept in closed.alerts}
-            _pass_over(name, present, condition_of(name), now)
-            continue
-        after, reason = alerts.step(
-            name,
-            before,
-            condition_of(name),
-            rule,
-            now,
-            held_back=held_back,
-            over=alerts.superseder(name, present),
-        )
-        speaking = after if after is not None else before
-        if reason is not None and speaking is not None:
-            if reason.kind is not MessageKind.RESOLVED:
-                speaking = fire(speaking) if reason.kind is MessageKind.FIRING else _refreshed(speaking, fire)
-            if reason.kind is MessageKind.FIRING:
-                speaking = replace(speaking, receivers=tuple(receiver.name for receiver in voice.receivers))
-            spoken.add(speaking, reason, truth, voice.receivers, now)
-            if after is not None:
-                after = speaking
-        if after is not None:
-            present[name] = after
-    return Told(tuple(present.values()), tuple(spoken.said), tuple(spoken.notifications))
-
-
-def _pass_over(
-    name: AlertName, present: dict[AlertName, AlertState], condition: Condition, now: datetime
-) -> None:
-    """An end that comes while its alert is switched off is not told later, when it is switched on."""
-    if condition.holds and condition.ripe and condition.occurrence is not None:
-        severity = alerts.KINDS[name].severity
-        present[name] = AlertState(name, Phase.TOLD, now, severity, occurrence=condition.occurrence)
-
-
-def _refreshed(state: AlertState, fire: _Fire) -> AlertState:
-    """A reminder says today's numbers under the labels of the first message."""
-    return replace(state, annotations=fire(state).annotations)
-
-
-@dataclass(slots=True)
-class _Spoken:
-    """What a round says, as it comes together."""
-
-    said: list[Said] = field(default_factory=list)
-    notifications: list[Notification] = field(default_factory=list)
-
-    def add(
-        self,
-        state: AlertState,
-        reason: Reason,
-        truth: str | None,
-        receivers: tuple[Receiver, ...],
-        now: datetime,
-    ) -> None:
-        alert = Alert(state.labels, state.annotations, state.since)
-        if reason.kind is MessageKind.RESOLVED:
-            resolution = reason.resolution or Resolution.RECOVERED
-            annotations = messages.resolved_annotations(state, resolution, reason.superseded_by, truth)
-            alert = replace(alert, annotations=annotations, ends_at=max(now, state.since))
-        self.said.append(Said(reason.kind, alert))
-        self.notifications += [
-            Notification(
-                id=_notification_id(receiver.name, alert, reason.kind, now),
-                receiver=receiver.name,
-                kind=reason.kind,
-                alert=alert,
-                created_at=now,
-                one_shot=alerts.KINDS[state.name].one_shot,
-            )
-            for receiver in receivers
-            if receiver.name in state.receivers
-            and (receiver.holds_state or not reason.silent)
-            and not (receiver.holds_state and reason.kind is MessageKind.REMINDER)
-        ]
-
-
-def _notification_id(receiver: str, alert: Alert, kind: MessageKind, now: datetime) -> str:
-    text = f"{receiver}\n{alert.fingerprint}\n{kind}\n{now.isoformat()}"
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]
-
-
-def _batch_condition(
+def of_batch(
     name: AlertName, policy: Policy, status: Status, account: AccountStatus, now: datetime, *, news: bool
 ) -> Condition:
     match name:
@@ -340,7 +129,7 @@ def _gone(status: Status, now: datetime, *, news: bool) -> Condition:
     return Condition(holds=False) if news else NO_NEWS
 
 
-def _account_condition(name: AlertName, account: AccountStatus) -> Condition:
+def of_account(name: AlertName, account: AccountStatus) -> Condition:
     failing = account.failing
     if failing is None:
         return Condition(holds=False)

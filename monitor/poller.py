@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from monitor import conditions, evaluate, words
+from monitor import decisions, evaluate, words
 from monitor.alerts import Policy
 from monitor.clock import Clock
-from monitor.conditions import Told, Voice
+from monitor.decisions import Told, Voice
 from monitor.evaluate import Circumstances
 from monitor.messages import Links
 from monitor.metrics import Instruments
@@ -109,7 +109,7 @@ class Poller:
     async def unwatch_account(self, name: str) -> None:
         """Forget an account whose batches are no longer watched."""
         status = self.accounts.pop(name).status
-        told = conditions.close(status.alerts, self.receivers, self.clock())
+        told = decisions.close(status.alerts, self.receivers, self.clock())
         record = AccountRecord.of(replace(status, alerts=told.alerts))
         self._remembered_accounts[name] = record
         self.instruments.remove_account(name)
@@ -153,7 +153,7 @@ class Poller:
         told, accounts = [], []
         for account in self._remembered_accounts.values():
             if account.alerts:
-                told.append(conditions.close(account.alerts, self.receivers, now))
+                told.append(decisions.close(account.alerts, self.receivers, now))
                 accounts.append(replace(account, alerts=told[-1].alerts))
         self._remembered_accounts |= {account.name: account for account in accounts}
         if accounts:
@@ -165,7 +165,7 @@ class Poller:
         now = self.clock()
         told, dropped = [], []
         for record in records:
-            told.append(conditions.close(record.alerts, self.receivers, now))
+            told.append(decisions.close(record.alerts, self.receivers, now))
             dropped.append(replace(record, alerts=told[-1].alerts, dropped_at=now))
         self._remembered |= {record.key: record for record in dropped}
         if dropped:
@@ -219,7 +219,7 @@ class Poller:
         if _has_vanished(after):
             await self.unwatch([key])
             return False
-        told = conditions.decide_batch(
+        told = decisions.decide_batch(
             after,
             account.status,
             Voice(watch.policy, self.links, self.receivers),
@@ -260,7 +260,7 @@ class Poller:
                 clock_skew=answer.clock_skew,
             )
         self._log_account_change(account, after)
-        told = conditions.decide_account(after, Voice(account.policy, self.links, self.receivers), now)
+        told = decisions.decide_account(after, Voice(account.policy, self.links, self.receivers), now)
         after = replace(after, alerts=told.alerts)
         account.status = after
         await self._commit(accounts=(AccountRecord.of(after),), told=(told,))

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from samples import NOW, account, observation, status
 
-from monitor import conditions, evaluate
+from monitor import decisions, evaluate
 from monitor.alerts import Policy, default_rule
-from monitor.conditions import Voice, decide_account, decide_batch
+from monitor.decisions import Voice, decide_account, decide_batch
 from monitor.evaluate import Rules
 from monitor.messages import Links
 from monitor.model import AlertName, FailureReason, MessageKind, Observation, Phase, Receiver, Severity, State
@@ -490,7 +490,7 @@ def test_closing_closes_what_fires_and_remembers_which_ends_were_told(stalled):
     stalled.see(17, **ended)
     stalled.see(18, **ended)
     assert stalled.firing() == {"BatchEndedIncomplete"}
-    told = conditions.close(stalled.status.alerts, stalled.voice.receivers, NOW + 19 * MIN)
+    told = decisions.close(stalled.status.alerts, stalled.voice.receivers, NOW + 19 * MIN)
     assert told.notifications == ()
     assert [state.name for state in told.alerts] == [AlertName.BATCH_ENDED_INCOMPLETE]
     stalled.status = replace(stalled.status, alerts=told.alerts)
