@@ -119,6 +119,20 @@ async def test_alerts_fire_first_the_worst_first_and_told_ones_are_over(client, 
     ]
 
 
+async def test_a_pending_alert_is_shown_with_the_labels_it_would_fire_with(client, daemon):
+    pending = AlertState(AlertName.BATCH_OVERDUE, Phase.PENDING, NOW, Severity.CRITICAL)
+    rejected = AlertState(AlertName.ACCOUNT_KEY_REJECTED, Phase.PENDING, NOW, Severity.CRITICAL)
+    daemon.shown = Snapshot(NOW, (status(alerts=(pending,)),), (account(alerts=(rejected,)),))
+    async with client.get("/api/v1/alerts", headers={"Accept-Encoding": "identity"}) as answer:
+        of_account, of_batch = (one["labels"] for one in (await answer.json())["data"]["alerts"])
+    assert of_account == {"account": "main", "alertname": "AccountKeyRejected", "severity": "critical"}
+    assert (of_batch["alertname"], of_batch["batch"], of_batch["team"]) == (
+        "BatchOverdue",
+        "spring-renewals",
+        "growth",
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "flag", "good", "bad"),
     [("/-/healthy", "lives", "healthy\n", "unhealthy"), ("/-/ready", "polled", "ready\n", "not ready")],

@@ -5,10 +5,12 @@ Pure: plain dictionaries from a Snapshot. Names follow the metrics; times are RF
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from monitor import __version__
+from monitor import __version__, messages
 from monitor.model import AccountStatus, AlertState, Failing, Phase, Severity, Snapshot, State, Status
 
 _WORST_FIRST = (
@@ -54,10 +56,27 @@ def batches(snapshot: Snapshot) -> dict[str, Any]:
 
 def alerts(snapshot: Snapshot) -> dict[str, Any]:
     """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first."""
-    found = [state for state in snapshot.alerts if state.phase is not Phase.TOLD]
+    found = [_labelled(subject, state) for subject, state in _standing(snapshot)]
     found.sort(key=lambda state: state.since, reverse=True)
     found.sort(key=lambda state: (state.phase is not Phase.FIRING, _SEVERITY_ORDER.index(state.severity)))
     return _success({"at": _time(snapshot.at), "alerts": [_alert(state) for state in found]})
+
+
+def _standing(snapshot: Snapshot) -> Iterator[tuple[Status | AccountStatus, AlertState]]:
+    subjects: tuple[Status | AccountStatus, ...] = (*snapshot.accounts, *snapshot.batches)
+    for subject in subjects:
+        for state in subject.alerts:
+            if state.phase is not Phase.TOLD:
+                yield subject, state
+
+
+def _labelled(subject: Status | AccountStatus, state: AlertState) -> AlertState:
+    """A pending alert has no labels of its own yet: those that it would fire with now."""
+    if state.labels:
+        return state
+    if isinstance(subject, Status):
+        return replace(state, labels=messages.batch_labels(state.name, state.severity, subject))
+    return replace(state, labels=messages.account_labels(state.name, state.severity, subject))
 
 
 def _success(data: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +104,9 @@ def _batch(status: Status) -> dict[str, Any]:
         "last_poll": _time(status.last_poll_at),
         "next_poll": _time(status.next_poll_at),
         "failing": _failing(status.failing),
-        "alerts": [_alert(state) for state in status.alerts if state.phase is not Phase.TOLD],
+        "alerts": [
+            _alert(_labelled(status, state)) for state in status.alerts if state.phase is not Phase.TOLD
+        ],
     }
     if status.progress is not None:
         seen = status.progress.last
@@ -111,7 +132,9 @@ def _account(account: AccountStatus) -> dict[str, Any]:
         "failing": _failing(account.failing),
         "active_calls": account.active_calls,
         "allowed_concurrent_calls": account.allowed_concurrent_calls,
-        "alerts": [_alert(state) for state in account.alerts if state.phase is not Phase.TOLD],
+        "alerts": [
+            _alert(_labelled(account, state)) for state in account.alerts if state.phase is not Phase.TOLD
+        ],
     }
 
 
