@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
+from samples import AGENT, NOW
 
+from monitor.ultravox import ApiSettings, Client
 from monitor.ultravox.limiter import Limiter
 
 
@@ -91,3 +95,22 @@ def test_a_waiter_that_is_cancelled_takes_no_place():
         return loop.time()
 
     assert run(work) == pytest.approx(1)
+
+
+def test_the_timeout_of_a_request_begins_when_it_may_start(shimmed_aioresponses):
+    """Half a minute of waiting after a 429 is no timeout of ten seconds."""
+    told = []
+
+    async def work(loop):
+        settings = ApiSettings("main", SecretStr("key"), "https://api.example", timedelta(seconds=10))
+        client = Client(settings, clock=lambda: NOW, on_throttled=told.append)
+        client._limiter.pause(30)
+        shimmed_aioresponses.get(
+            f"https://api.example/api/agents/{AGENT}", payload={"agentId": AGENT, "name": "renewals"}
+        )
+        name = await client.get_agent_name(AGENT)
+        await client.close()
+        return name, loop.time()
+
+    assert run(work) == ("renewals", pytest.approx(30))
+    assert told == pytest.approx([30])

@@ -33,6 +33,9 @@ BODY_LIMIT = 8 * 1024 * 1024
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """`Date` has whole seconds and was written before it arrived: up to this, the API's clock counts as ours."""
 
+CLOCK_YEARS = range(2000, 2100)
+"""A `Date` outside these years tells no time: what is reckoned from it would soon leave the calendar."""
+
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 """Seconds that all requests of the account are held back after a 429 that does not say how long: doubled each time."""
@@ -105,11 +108,11 @@ class Client:
     async def get_batch(self, key: BatchKey) -> Observation:
         """One batch as it is now, by the API's clock. UltravoxError."""
         path = f"/api/agents/{quote(key.agent_id, safe='')}/scheduled_batches/{quote(key.batch_id, safe='')}"
-        batch, skew = await self._get("get_batch", path, payload.Batch)
+        batch, at, _ = await self._get("get_batch", path, payload.Batch)
         if batch.batch_id.lower() != key.batch_id.lower():
             raise self._error(FailureReason.BAD_RESPONSE, "get_batch: answered with another batch")
         return Observation(
-            at=self._clock() + (skew or timedelta(0)),
+            at=at,
             created=batch.created,
             total=batch.total_count,
             completed=batch.completed_count,
@@ -122,12 +125,12 @@ class Client:
 
     async def get_account(self) -> AccountAnswer:
         """The account of the key: the probe of whether it can be used at all. UltravoxError."""
-        account, skew = await self._get("accounts_me", "/api/accounts/me", payload.Account)
+        account, _, skew = await self._get("accounts_me", "/api/accounts/me", payload.Account)
         return AccountAnswer(account.name, account.active_calls, account.allowed_concurrent_calls, skew)
 
     async def get_agent_name(self, agent_id: str) -> str:
         """The name that people gave the agent. UltravoxError."""
-        agent, _ = await self._get("get_agent", f"/api/agents/{quote(agent_id, safe='')}", payload.Agent)
+        agent, _, _ = await self._get("get_agent", f"/api/agents/{quote(agent_id, safe='')}", payload.Agent)
         return agent.name
 
     async def close(self) -> None:
@@ -136,51 +139,51 @@ class Client:
             await self._session.close()
             self._session = None
 
-    async def _get(self, endpoint: str, path: str, model: type[_Model]) -> tuple[_Model, timedelta | None]:
-        """The answer, and the API's clock minus ours. All errors of asking are wrapped here, once."""
+    async def _get(
+        self, endpoint: str, path: str, model: type[_Model]
+    ) -> tuple[_Model, datetime, timedelta | None]:
+        """The answer, when it was given by the API's clock, and that clock minus ours.
+
+        All errors of asking are wrapped here, once.
+        """
         await self._limiter.acquire()
-        started = self._clock()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         status: int | None = None
-        timeout = self._settings.timeout.total_seconds()
         try:
             # aiohttp repeats a GET once by itself when a kept-alive connection turns out to be dead:
             # the limits leave room for that.
             async with (
-                asyncio.timeout(timeout),
+                asyncio.timeout(self._settings.timeout.total_seconds()),
                 self._open().get(
                     self._settings.base_url.rstrip("/") + path,
                     headers={"X-API-Key": self._settings.api_key.get_secret_value()},
                     allow_redirects=False,
                 ) as response,
             ):
-                status = response.status
-                skew = clock_skew(response.headers.get("Date"), started, self._clock())
+                status, now = response.status, self._clock()
+                skew = clock_skew(response.headers.get("Date"), now, loop.time() - started)
+                at = now + (skew or timedelta(0))
                 if status != 200:
-                    raise self._refusal(endpoint, response)
-                body = await _bounded(response)
-                answer = payload.read(model, body)
-        # `from None` where the cause quotes the request, whose headers hold the key.
-        except TimeoutError:
-            raise self._error(
-                FailureReason.TIMEOUT, f"{endpoint}: no full answer within {timeout:g} s"
-            ) from None
-        except payload.MalformedError as error:
-            raise self._error(FailureReason.BAD_RESPONSE, f"{endpoint}: {error}") from None
-        except aiohttp.ClientPayloadError:
-            # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
-            raise self._error(FailureReason.CONNECTION, f"{endpoint}: the answer broke off") from None
-        except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError):
-            raise self._error(FailureReason.BAD_RESPONSE, f"{endpoint}: the answer is not HTTP") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._error(FailureReason.CONNECTION, f"{endpoint}: {_cause(error)}") from None
+                    raise self._refusal(endpoint, response, at)
+                answer = payload.read(model, await _bounded(response))
+        except (payload.MalformedError, aiohttp.ClientError, OSError, ValueError) as error:
+            failure = self._failure(endpoint, error)
+        else:
+            self._pause = FIRST_PAUSE
+            return answer, at, skew
         finally:
             self._on_response(endpoint, status)
-        self._pause = FIRST_PAUSE
-        return answer, skew
+        # Not inside `except`: there the cause would hang on as the context, and what aiohttp raises quotes
+        # the request, whose headers hold the key.
+        raise failure
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                # Not aiohttp's 100 connections: as many requests that hang would hold up all that do not.
+                # No more are open than the limiter lets start within one timeout.
+                connector=aiohttp.TCPConnector(limit=0),
                 headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
@@ -188,7 +191,8 @@ class Client:
             )
         return self._session
 
-    def _refusal(self, endpoint: str, response: aiohttp.ClientResponse) -> UltravoxError:
+    def _refusal(self, endpoint: str, response: aiohttp.ClientResponse, at: datetime) -> UltravoxError:
+        """What a status other than 200 means; `at` is the API's time, which a date in Retry-After goes by."""
         status = response.status
         match status:
             case 401:
@@ -203,14 +207,31 @@ class Client:
                 reason, said = FailureReason.SERVER_ERROR, "the API is in trouble"
             case _:
                 reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
-        after = retry_after(response.headers.get("Retry-After"), self._clock(), RETRY_AFTER_CAP)
+        after = retry_after(response.headers.get("Retry-After"), at, RETRY_AFTER_CAP)
         if reason is FailureReason.THROTTLED:
-            if after is not None:
+            if after:  # "after 0 s" from one who has just refused is no advice
                 self._limiter.pause(after.total_seconds())
             elif not self._limiter.paused:  # of several that were under way, one is enough
                 self._limiter.pause(self._pause)
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return self._error(reason, f"{endpoint}: {said} (HTTP {status})", retry_after=after)
+
+    def _failure(self, endpoint: str, error: Exception) -> UltravoxError:
+        """What an exception means that ended a request; nothing of it is quoted but our own words."""
+        match error:
+            case TimeoutError():
+                seconds = self._settings.timeout.total_seconds()
+                reason, said = FailureReason.TIMEOUT, f"no full answer within {seconds:g} s"
+            case payload.MalformedError():
+                reason, said = FailureReason.BAD_RESPONSE, str(error)
+            case aiohttp.ClientPayloadError():
+                # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
+                reason, said = FailureReason.CONNECTION, "the answer broke off"
+            case aiohttp.ClientResponseError() | ValueError():  # also InvalidURL
+                reason, said = FailureReason.BAD_RESPONSE, "the answer is not HTTP"
+            case _:
+                reason, said = FailureReason.CONNECTION, _cause(error)
+        return self._error(reason, f"{endpoint}: {said}")
 
     def _error(
         self, reason: FailureReason, text: str, *, retry_after: timedelta | None = None
@@ -241,18 +262,21 @@ def _cause(error: Exception) -> str:
             return "the connection was lost before an answer came"
 
 
-def clock_skew(date: str | None, started: datetime, ended: datetime) -> timedelta | None:
-    """The API's clock minus ours, from the `Date` of an answer to a request between these instants.
+def clock_skew(date: str | None, now: datetime, elapsed: float) -> timedelta | None:
+    """The API's clock minus ours, from the `Date` of an answer that came `now`, `elapsed` seconds after the question.
 
-    None: it told no time. Zero up to CLOCK_TOLERANCE.
+    Whole seconds, as `Date` has no finer ones. None: it told no time. Zero up to CLOCK_TOLERANCE. `elapsed` is loop time: a wall clock that was set, or a
+    machine that slept, in the middle of a request must not be taken for half a skew.
     """
     if date is None:
         return None
     try:
         told = parsedate_to_datetime(date)
+        if told.year not in CLOCK_YEARS:
+            return None
         if told.tzinfo is None:
             told = told.replace(tzinfo=UTC)
-        skew = told - (started + (ended - started) / 2)
+        skew = told - (now - timedelta(seconds=elapsed / 2))
     except (ValueError, OverflowError):  # a zone may be absurd
         return None
-    return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else skew
+    return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else timedelta(seconds=round(skew.total_seconds()))

@@ -76,7 +76,7 @@ class Batch(Payload):
 class Account(Payload):
     """The account of a key."""
 
-    name: _Text
+    name: str  # the document sets no limit, and a long name must not look like an account that is down
     active_calls: _Count
     allowed_concurrent_calls: _Count | None
 
