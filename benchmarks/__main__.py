@@ -165,10 +165,10 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
-    print(f"{batches:,} batches, best of {rounds} rounds, Python {platform.python_version()}, µs of CPU\n")  # noqa: T201
+    print(f"{batches:,} batches, best of {rounds} rounds, Python {platform.python_version()}, µs of CPU\n")
     for row in rows:
-        print(f"{row.what:<58} {row.cost:>7.0f} / {row.unit}")  # noqa: T201
-        print(f"  against {row.peer:<48} {row.peer_cost:>7.0f}   = {row.ratio:.2f} times\n")  # noqa: T201
+        print(f"{row.what:<58} {row.cost:>7.0f} / {row.unit}")
+        print(f"  against {row.peer:<48} {row.peer_cost:>7.0f}   = {row.ratio:.2f} times\n")
     if options.json:
         found = {
             "at": utc_now().isoformat(),

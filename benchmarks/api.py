@@ -46,7 +46,7 @@ class _Answers(asyncio.Protocol):
 async def main() -> None:
     """Serve until killed."""
     server = await asyncio.get_running_loop().create_server(_Answers, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how the caller learns it
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
