@@ -96,7 +96,8 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
     ):  # history; or told under the other name, before it was corrected
         return Condition(holds=False)
     unmade = seen.remaining
-    incomplete = unmade > max(policy.unmade_over_count, policy.unmade_over_ratio * seen.total)
+    # Quotients are compared, not products: 0.29 * 100 is less than 29.
+    incomplete = unmade > policy.unmade_over_count and unmade / seen.total > policy.unmade_over_ratio
     if incomplete is not (name is AlertName.BATCH_ENDED_INCOMPLETE):
         return Condition(holds=False)
     critical = incomplete and unmade >= CRITICAL_UNREACHED * seen.total
@@ -123,7 +124,7 @@ def _unreachable(status: Status, account: AccountStatus) -> Condition:
 
 def _gone(status: Status, now: datetime, *, news: bool) -> Condition:
     if status.assessment.state is State.GONE and status.failing is not None:
-        if now - status.failing.since >= FORGET_GONE_AFTER:
+        if now - (status.failing.not_found_since or status.failing.since) >= FORGET_GONE_AFTER:
             return Condition(holds=False, resolution=Resolution.NO_LONGER_WATCHED)
         return Condition(holds=True)
     return Condition(holds=False) if news else NO_NEWS

@@ -117,7 +117,9 @@ def close(standing: Iterable[AlertState], receivers: Iterable[Receiver], now: da
     spoken = _Spoken()
     for state in standing:
         if alerts.KINDS[state.name].one_shot:
-            kept.append(state)
+            # No longer stepped, it may not stand in the way of the others as firing or pending.
+            if state.occurrence is not None:
+                kept.append(replace(state, phase=Phase.TOLD))
         elif state.phase is Phase.FIRING:
             spoken.add(state, reason, None, present, now)
     return Told(tuple(kept), tuple(spoken.said), tuple(spoken.notifications))

@@ -156,11 +156,13 @@ def failed(before: Failing | None, reason: FailureReason, message: str, now: dat
     """The run of failed polls or probes with one more. `message` must be safe to show."""
     not_found = reason is FailureReason.NOT_FOUND
     if before is None:
-        return Failing(now, 1, int(not_found), reason, message)
+        return Failing(now, 1, int(not_found), reason, message, now if not_found else None)
     # What is gone stays gone through other failures: those are no news.
     kept = before.not_found if before.not_found >= GONE_AFTER else 0
     streak = before.not_found + 1 if not_found else kept
-    return Failing(min(before.since, now), before.count + 1, streak, reason, message)
+    since = before.not_found_since or now
+    not_found_since = min(since, now) if streak else None
+    return Failing(min(before.since, now), before.count + 1, streak, reason, message, not_found_since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class Failing:
     not_found: int  # of these, the latest in a row that were 404
     reason: FailureReason
     message: str  # safe to show: no secret, no payload
+    not_found_since: datetime | None = None  # our clock; the first of those 404s
 
 
 @dataclass(frozen=True, slots=True)

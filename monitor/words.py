@@ -41,7 +41,7 @@ def done(completed: int, total: int) -> str:
 
 def percent(ratio: float) -> str:
     """`29 %`. Rounded down, so that 100 % means all; a share above nothing says at least `<1 %`."""
-    whole = int(ratio * 100)
+    whole = int(round(ratio * 100, 9))  # 0.29 * 100 is 28.999999999999996
     return "<1 %" if whole == 0 and ratio > 0 else f"{whole} %"
 
 

@@ -95,6 +95,14 @@ def test_what_holds_again_in_between_has_to_be_clear_anew():
     assert moved(state, CLEAR, 62) == (Phase.FIRING, None)
 
 
+def test_a_hold_that_began_before_a_clock_was_set_back_is_counted_anew_from_then():
+    state, _ = step(STALLED, None, HOLDS, RULE, NOW)
+    state, _ = step(STALLED, state, HOLDS, RULE, NOW - 60 * MIN)
+    assert state.since == NOW - 60 * MIN
+    assert moved(state, HOLDS, -55.001) == (Phase.PENDING, None)
+    assert moved(state, HOLDS, -55) == (Phase.FIRING, FIRED)
+
+
 def test_what_was_frozen_when_it_fired_stays():
     state, _ = step(STALLED, FIRING, HOLDS, RULE, NOW + 240 * MIN)
     assert (state.labels, state.receivers, state.since) == (FIRING.labels, FIRING.receivers, FIRING.since)

@@ -185,6 +185,8 @@ def test_an_end_that_the_api_corrects_is_not_told(life):
         (8, {"unmade_over_ratio": 0.02}, "BatchEnded", Severity.INFO),
         (9, {"unmade_over_ratio": 0.02, "unmade_over_count": 5}, "BatchEndedIncomplete", Severity.WARNING),
         (40, {"unmade_over_ratio": 0.2}, "BatchEnded", Severity.INFO),
+        (116, {"unmade_over_ratio": 0.29}, "BatchEnded", Severity.INFO),
+        (117, {"unmade_over_ratio": 0.29}, "BatchEndedIncomplete", Severity.CRITICAL),
     ],
 )
 def test_what_is_unmade_decides_which_end_it_was(unmade, options, name, severity):
@@ -513,3 +515,58 @@ def test_links_are_filled_in(stalled):
 
 def test_no_secret_can_be_in_an_observation():
     assert not {name for name in Observation.__dataclass_fields__ if "secret" in name or "webhook" in name}
+
+
+def test_a_batch_that_is_unreachable_and_then_gone_never_turns_green(life):
+    life.see(0)
+    life.account = replace(life.account, last_success_at=NOW + timedelta(days=9))
+    for minute in range(1, 7):
+        life.miss(minute)
+    assert life.firing() == {"BatchUnreachable"}
+    gone(life, 7)
+    assert life.told("chat") == [("firing", "BatchUnreachable"), ("firing", "BatchGone")]
+    assert dict(life.heard[-1].alert.annotations)["resolution"] == "superseded by BatchGone"
+
+
+def test_a_reminder_after_a_rename_has_the_labels_of_the_first_message(stalled):
+    stalled.status = replace(stalled.status, batch="renamed")
+    stalled.see(255)
+    first, last = stalled.heard[0].alert, stalled.heard[-1].alert
+    assert stalled.heard[-1].kind is MessageKind.REMINDER
+    assert first.labels == last.labels
+    assert next(a.labels for a in stalled.status.alerts if a.phase is Phase.FIRING) == first.labels
+
+
+def test_an_alert_never_ends_before_it_began_when_our_clock_is_set_back(stalled):
+    told = decisions.close(stalled.status.alerts, stalled.voice.receivers, NOW - 60 * MIN)
+    assert [one.alert.ends_at - one.alert.starts_at for one in told.notifications] == [0 * MIN, 0 * MIN]
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["pending", "firing"])
+def test_an_end_that_is_switched_off_does_not_stand_in_the_way_of_the_next_stall(stalled, looks):
+    for minute in range(looks):
+        stalled.see(16 + minute, ended_at=NOW + 16 * MIN)
+    rules = {n: default_rule(n) for n in AlertName if n is not AlertName.BATCH_ENDED_INCOMPLETE}
+    stalled.voice = replace(stalled.voice, policy=Policy(rules))
+    said = [stalled.see(18, total=500)]
+    assert {alert.phase for alert in stalled.status.alerts} <= {Phase.TOLD}
+    assert len(stalled.status.alerts) == looks - 1  # what was never told is not remembered as told
+    assert stalled.firing() == set()  # neither the old stall, nor the end
+    said += [stalled.see(minute, total=500) for minute in range(19, 34)]
+    assert said[-1] == say("firing", "BatchStalled")
+
+
+@pytest.mark.parametrize("hours", [1, 25])
+def test_a_batch_that_was_deleted_during_an_outage_is_told_however_long_it_was(life, hours):
+    life.see(0)
+    for minute in range(1, hours * 60):
+        life.miss(minute)
+    life.account = replace(life.account, last_success_at=NOW + timedelta(days=9))
+    gone(life, hours * 60)
+    assert life.firing() == {"BatchGone"}
+    assert "resolved" not in {kind for kind, _ in life.told("chat")}  # gone is not recovered
+    day = hours * 60 + 24 * 60  # from the first 404
+    life.miss(day - 1, FailureReason.NOT_FOUND)
+    assert life.firing() == {"BatchGone"}
+    assert life.miss(day, FailureReason.NOT_FOUND) == say("resolved", "BatchGone")
+    assert life.miss(day + 1, FailureReason.NOT_FOUND) == []

@@ -228,6 +228,24 @@ def test_one_answer_from_an_api_clock_that_is_ahead_makes_no_stall():
     assert state(*seen, at(15)) is State.STALLED
 
 
+def test_the_clock_runs_from_the_very_start_of_the_window():
+    seen = [at(0, window_start=NOW + MIN), at(1, window_start=NOW + MIN)]
+    assert idle(*seen) == 0
+    assert state(*seen, *(at(m, window_start=NOW + MIN) for m in range(2, 17))) is State.STALLED
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(90, None), (91, NOW + 91 * SEC)])
+def test_three_intervals_are_no_gap_and_a_second_more_is_one(seconds, expected):
+    assert follow(at(), at(0, seconds)).fresh_since == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "completed", "ratio"), [(0, 0, None), (0, 5, None), (400, 401, 1), (400, 100, 0.25)]
+)
+def test_the_ratio_stays_within_one_and_is_absent_without_calls(total, completed, ratio):
+    assert assess(follow(at(total=total, completed=completed)), None, RULES).completion_ratio == ratio
+
+
 def test_no_clock_no_limit():
     found = assess(follow(at(paused=True)), None, RULES)
     assert (found.idle_seconds, found.stall_after_seconds) == (None, None)

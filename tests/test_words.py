@@ -37,6 +37,10 @@ def test_a_share_is_never_rounded_up_to_all_or_down_to_nothing(ratio, text):
     assert words.percent(ratio) == text
 
 
+def test_every_whole_share_is_itself():
+    assert [words.percent(n / 100) for n in range(1, 101)] == [f"{n} %" for n in range(1, 101)]
+
+
 @pytest.mark.parametrize(
     ("per_second", "text"),
     [(0, "0 calls/h"), (1 / 30, "120 calls/h"), (0.5 / 3600, "0.5 calls/h"), (1, "3,600 calls/h")],

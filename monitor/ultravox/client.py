@@ -227,8 +227,10 @@ class Client:
             case aiohttp.ClientPayloadError():
                 # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
                 reason, said = FailureReason.CONNECTION, "the answer broke off"
-            case aiohttp.ClientResponseError() | ValueError():  # also InvalidURL
+            case aiohttp.ClientResponseError():
                 reason, said = FailureReason.BAD_RESPONSE, "the answer is not HTTP"
+            case ValueError():  # InvalidURL, a host that is no name, a key that is no header
+                reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL and key"
             case _:
                 reason, said = FailureReason.CONNECTION, _cause(error)
         return self._error(reason, f"{endpoint}: {said}")
