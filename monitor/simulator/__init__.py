@@ -3,7 +3,8 @@
 It knows nothing of the monitor, so that it cannot be wrong in the same way.
 """
 
-from monitor.simulator.scenario import ENDPOINTS, Fault, FaultKind, Scenario, ScenarioError, load, shipped
+from monitor.simulator.plan import ENDPOINTS, Fault, FaultKind
+from monitor.simulator.scenario import Scenario, ScenarioError, default_api_key, load, shipped
 from monitor.simulator.server import Request, Simulator, serve
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Simulator",
+    "default_api_key",
     "load",
     "serve",
     "shipped",

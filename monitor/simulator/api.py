@@ -1,11 +1,12 @@
 """What the pretend Ultravox answers: the shapes of the API's OpenAPI document, drawn from the campaigns.
 
-No socket here, and no fault: server.py serves these, and spoils them where the scenario says so.
+No socket here, and no fault: server.py serves these, and faults.py spoils them where the scenario says so.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import Any
 from yarl import URL
 
 from monitor.simulator.campaign import CallStatus, Campaign, World
-from monitor.simulator.scenario import Agent
+from monitor.simulator.plan import Agent
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
-_STATUSES = frozenset(status.value for status in CallStatus)
+"""More is cut down to this, and not refused: the API's document names no bound."""
+
+_CURSOR = re.compile(rb"o=(\d{1,9})")
 
 
 class RefusedError(Exception):
@@ -83,15 +86,13 @@ class Api:
 
     def _scheduled_calls(self, asked: Question) -> Any:
         campaign = _campaign(asked)
-        wanted = asked.url.query.get("status")
-        if wanted is not None and wanted not in _STATUSES:
-            raise RefusedError(400, f'"{wanted}" is not a valid choice.')
+        text = asked.url.query.get("status")
+        try:
+            wanted = None if text is None else CallStatus(text)
+        except ValueError:
+            raise RefusedError(400, f'"{text}" is not a valid choice.') from None
         duration = asked.world.account.call_duration
-        indexes = [
-            index
-            for index in range(campaign.total)
-            if wanted is None or campaign.status(index, asked.world.now, duration) == wanted
-        ]
+        indexes = campaign.indexes(wanted, asked.world.now, duration)
 
         def call(at: int) -> dict[str, Any]:
             index = indexes[at]
@@ -104,9 +105,7 @@ class Api:
                 if status in {CallStatus.PENDING, CallStatus.SUCCESS}
                 else None,
                 "error": None if error is None else f"{error}: {_number(index)}",
-                "medium": {
-                    "sip": {"outgoing": {"to": f"sip:{_number(index)}@carrier.example", "from": "+15550100"}}
-                },
+                "medium": _medium(campaign, index),
                 "metadata": {"customer": f"customer-{index:05d}"},
                 "templateContext": {"firstName": f"Name{index}"},
                 "experimentalSettings": None,
@@ -116,7 +115,7 @@ class Api:
 
     def _created_calls(self, asked: Question) -> Any:
         campaign = _campaign(asked)
-        created = [index for index, made in enumerate(campaign.made) if made.error is None]
+        created = campaign.created
         return self._page(asked, len(created), lambda at: self._call(asked.world, campaign, created[at]))
 
     def _call(self, world: World, campaign: Campaign, index: int) -> dict[str, Any]:
@@ -124,14 +123,15 @@ class Api:
         over = made.at + world.account.call_duration
         ended = over <= world.now
         agent = next(agent for agent in world.account.agents if campaign.plan in agent.batches)
-        seconds = max(1, round(world.account.call_duration / self._speed))
+        joined = index % 7 != 0  # one person in seven does not answer
+        seconds = max(1, round(world.account.call_duration / self._speed)) if joined else 0
         return {
             "callId": _call_id(campaign, index),
             "clientVersion": None,
             "created": self.instant(made.at),
-            "joined": self.instant(made.at),
+            "joined": self.instant(made.at) if joined else None,
             "ended": self.instant(over) if ended else None,
-            "endReason": ("hangup" if index % 7 else "unjoined") if ended else None,
+            "endReason": ("hangup" if joined else "unjoined") if ended else None,
             "billedDuration": f"{seconds}s" if ended else None,
             "billedSideInputTokens": None,
             "billedSideOutputTokens": None,
@@ -150,8 +150,11 @@ class Api:
             "metadata": {},
             "initialState": {},
             "requestContext": {},
-            "sipDetails": {"billedDuration": f"{seconds}s", "terminationReason": "SIP_TERMINATION_NORMAL"}
-            if ended
+            "sipDetails": {
+                "billedDuration": f"{seconds}s",
+                "terminationReason": "SIP_TERMINATION_NORMAL" if joined else "SIP_TERMINATION_TIMEOUT",
+            }
+            if ended and campaign.plan.medium == "sip"
             else None,
         }
 
@@ -221,8 +224,9 @@ class Api:
             "windowStart": self.instant(campaign.window_start),
             "windowEnd": self.instant(campaign.window_end),
             "throttle": campaign.plan.throttle,
-            "webhookUrl": "https://customer.example/hooks/ultravox",
-            "webhookSecret": f"whsec-{_uuid(str(campaign.plan.batch_id))}",
+            "webhookUrl": "https://customer.example/hooks/ultravox" if campaign.plan.webhook else None,
+            # planted, so that one can look whether it turns up where it must not
+            "webhookSecret": f"whsec-{_uuid(str(campaign.plan.batch_id))}" if campaign.plan.webhook else None,
             "paused": campaign.paused,
             "totalCount": campaign.total,
             "completedCount": len(campaign.made),
@@ -234,17 +238,7 @@ class Api:
 
     def _page(self, asked: Question, count: int, item: Callable[[int], Any]) -> dict[str, Any]:
         """The envelope of a list. Cursors are opaque, as the API's are."""
-        try:
-            size = int(asked.url.query.get("pageSize", DEFAULT_PAGE))
-            text = asked.url.query.get("cursor")
-            offset = (
-                0
-                if text is None
-                else int(base64.urlsafe_b64decode(text.encode()).decode().removeprefix("o="))
-            )
-        except ValueError:
-            raise RefusedError(404, "Invalid cursor or pageSize.") from None
-        size = min(max(size, 1), LARGEST_PAGE)
+        size, offset = _size(asked.url), _offset(asked.url)
 
         def url(at: int) -> str:
             cursor = base64.urlsafe_b64encode(f"o={at}".encode()).decode()
@@ -257,6 +251,26 @@ class Api:
             "results": [item(index) for index in range(offset, min(offset + size, count))],
             "total": count,
         }
+
+
+def _size(url: URL) -> int:
+    text = url.query.get("pageSize", str(DEFAULT_PAGE))
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise RefusedError(400, "A valid pageSize is a positive integer.")
+    return min(int(text), LARGEST_PAGE)
+
+
+def _offset(url: URL) -> int:
+    text = url.query.get("cursor")
+    if text is None:
+        return 0
+    try:
+        match = _CURSOR.fullmatch(base64.b64decode(text, altchars=b"-_", validate=True))
+    except ValueError:
+        match = None
+    if match is None:
+        raise RefusedError(400, "Invalid cursor.")
+    return int(match[1])
 
 
 def _agent(asked: Question) -> Agent:
@@ -280,6 +294,16 @@ def _uuid(text: str) -> str:
 
 def _call_id(campaign: Campaign, index: int) -> str:
     return _uuid(f"{campaign.plan.batch_id}/{index}")
+
+
+def _medium(campaign: Campaign, index: int) -> dict[str, Any]:
+    """Which way the call is to be made, with numbers that belong to nobody."""
+    to, caller = _number(index), "+15550100"
+    match campaign.plan.medium:
+        case "sip":
+            return {"sip": {"outgoing": {"to": f"sip:{to}@carrier.example", "from": caller}}}
+        case "twilio":
+            return {"twilio": {"outgoing": {"to": to, "from": caller}}}
 
 
 def _number(index: int) -> str:

@@ -1,13 +1,14 @@
-"""The pretend Ultravox on a real socket: GET only, its shapes, its limits, and its bad days.
+"""The pretend Ultravox on a real socket: GET only, who may ask, how often, and broken connections.
 
-Answers keep to the API's OpenAPI document. What the campaigns do is in campaign.py.
+What is answered is in api.py, which request goes wrong in faults.py, what the campaigns do in campaign.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,18 @@ from aiohttp import web
 
 from monitor.simulator.api import Api, Question, RefusedError
 from monitor.simulator.campaign import World
-from monitor.simulator.scenario import Fault, FaultKind, Scenario
+from monitor.simulator.faults import Faults, refuse, spoilt
+from monitor.simulator.plan import Fault, FaultKind
+from monitor.simulator.scenario import Scenario
 
 REQUESTS_PER_SECOND = 200
 """What the real API allows a key, over all endpoints."""
 
 _HANG = 3600.0
 _REMEMBERED_REQUESTS = 10_000
+_RESET_ON_CLOSE = struct.pack(
+    "ii", 1, 0
+)  # SO_LINGER of no seconds: close() sends RST and drops what is unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,9 @@ class Simulator:
         self._clock = clock
         self._started_at = clock()
         self._api = Api(self._started_at, self.speed)
-        self._faults: list[Fault] = list(scenario.faults)
+        self._faults = Faults(scenario.faults, scenario.seed)
         self._worlds = {account.api_key: World(account, scenario.seed) for account in scenario.accounts}
         self._asked: dict[str, deque[datetime]] = {key: deque() for key in self._worlds if key}
-        self._chance = random.Random(scenario.seed)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
@@ -64,7 +69,8 @@ class Simulator:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
-        self.base_url = f"http://{host}:{self._runner.addresses[0][1]}"
+        name = f"[{host}]" if ":" in host else host
+        self.base_url = f"http://{name}:{self._runner.addresses[0][1]}"
         return self.base_url
 
     async def stop(self) -> None:
@@ -74,7 +80,7 @@ class Simulator:
 
     def add_fault(self, fault: Fault) -> None:
         """One more fault, from now on; its `from` and `to` count as those of the scenario do."""
-        self._faults.append(fault)
+        self._faults.add(fault)
 
     def clear_faults(self) -> None:
         """No fault any more."""
@@ -89,9 +95,8 @@ class Simulator:
         endpoint, parts = _endpoint(request.path)
         world = self._worlds.get(request.headers.get("X-API-Key", ""))
         account = world.account.name if world else None
-        fault = self._fault(endpoint, account, parts.get("batch_id"))
         try:
-            response = await self._respond(request, endpoint, parts, world, fault)
+            response = await self._respond(request, endpoint, parts, world)
         except BaseException:
             self.requests.append(Request(endpoint, account, None, request.path_qs))
             raise
@@ -99,28 +104,25 @@ class Simulator:
         return response
 
     async def _respond(
-        self,
-        request: web.Request,
-        endpoint: str,
-        parts: dict[str, str],
-        world: World | None,
-        fault: Fault | None,
+        self, request: web.Request, endpoint: str, parts: dict[str, str], world: World | None
     ) -> web.StreamResponse:
+        fault = None
         try:
             if request.method != "GET":
                 raise RefusedError(405, f'Method "{request.method}" not allowed.')
             if world is None:
                 raise RefusedError(401, "Invalid API key.")
             self._limit(world.account.api_key or "")
-            world.advance(self._now())
+            fault = self._fault(endpoint, parts, world)
             if fault is not None:
                 await self._before(fault, request)
+            world.advance(self._now())
             body = self._api.answer(endpoint, Question(world, parts, request.url))
         except RefusedError as error:
             return self._json({"detail": str(error)}, status=error.status, fault=fault)
-        if fault is not None:
-            return await self._damaged(fault, request, body)
-        return self._json(body)
+        if fault is None:
+            return self._json(body)
+        return await self._damaged(fault, request, spoilt(fault, body))
 
     def _limit(self, key: str) -> None:
         now = self._clock()
@@ -132,84 +134,77 @@ class Simulator:
         asked.append(now)
 
     def _json(self, body: Any, *, status: int = 200, fault: Fault | None = None) -> web.Response:
+        headers = self._headers(fault)
+        if status == 405:
+            headers["Allow"] = "GET"
+        return web.json_response(body, status=status, headers=headers)
+
+    def _headers(self, fault: Fault | None) -> dict[str, str]:
+        """A Date by the simulator's clock, which aiohttp would take from the machine's; and what a fault adds."""
         at = self._clock()
-        headers = {}
         if fault is not None and fault.kind is FaultKind.SKEW:
             at += timedelta(seconds=fault.seconds)
+        headers = {"Date": format_datetime(at, usegmt=True)}
         if fault is not None and fault.kind is FaultKind.THROTTLED and fault.retry_after is not None:
             headers["Retry-After"] = str(fault.retry_after)
-        headers["Date"] = format_datetime(at, usegmt=True)
-        return web.json_response(body, status=status, headers=headers)
+        return headers
 
     # Faults
 
-    def _fault(self, endpoint: str, account: str | None, batch_id: str | None) -> Fault | None:
-        now = self._now()
-        for fault in self._faults:
-            if fault.endpoint not in {"any", endpoint} or (fault.account not in {None, account}):
-                continue
-            if fault.batch is not None and batch_id not in self._ids(fault.batch):
-                continue
-            if now < fault.from_ or (fault.to is not None and now >= fault.to):
-                continue
-            if self._chance.random() < fault.share:
-                return fault
-        return None
-
-    def _ids(self, name: str) -> set[str]:
-        return {
-            batch_id
-            for world in self._worlds.values()
-            for batch_id, campaign in world.campaigns.items()
-            if campaign.plan.name == name
-        }
+    def _fault(self, endpoint: str, parts: dict[str, str], world: World) -> Fault | None:
+        campaign = world.campaigns.get(parts.get("batch_id", ""))
+        batch = campaign.plan.name if campaign else None
+        return self._faults.hitting(endpoint, world.account.name, batch, self._now())
 
     async def _before(self, fault: Fault, request: web.Request) -> None:
-        """Faults that keep the answer from being made."""
+        """Faults that keep the answer from being made, or from being made at once."""
         match fault.kind:
             case FaultKind.LATENCY:
                 await asyncio.sleep(fault.seconds)
             case FaultKind.HANG:
                 await asyncio.sleep(_HANG)
-            case FaultKind.RESET:
-                if request.transport is not None:
-                    request.transport.abort()
+            case FaultKind.RESET if not fault.midway:
+                _reset(request)
                 raise ConnectionResetError
-            case FaultKind.THROTTLED:
-                raise RefusedError(429, "Request was throttled.")
-            case FaultKind.SERVER_ERROR:
-                raise RefusedError(fault.status, "Server error.")
-            case FaultKind.UNAUTHORIZED:
-                raise RefusedError(401, "Invalid API key.")
-            case FaultKind.FORBIDDEN:
-                raise RefusedError(403, "You do not have permission to perform this action.")
-            case FaultKind.NOT_FOUND:
-                raise RefusedError(404, "Not found.")
             case _:
-                pass
+                refuse(fault)
 
     async def _damaged(self, fault: Fault, request: web.Request, body: Any) -> web.StreamResponse:
-        """Faults of the answer itself."""
+        """Faults of the answer on its way."""
         match fault.kind:
             case FaultKind.TRUNCATED:
-                text = json.dumps(body).encode()
-                response = web.StreamResponse(headers={"Content-Type": "application/json"})
-                response.content_length = len(text)
-                await response.prepare(request)
-                await response.write(text[: len(text) // 2])
+                response = await self._half(fault, request, body)
                 if request.transport is not None:
                     request.transport.close()
                 return response
+            case FaultKind.RESET:
+                response = await self._half(fault, request, body)
+                _reset(request)
+                return response
             case FaultKind.HTML:
-                return web.Response(
-                    text="<html><body>Service temporarily unavailable</body></html>", content_type="text/html"
-                )
-            case FaultKind.WRONG_TYPES:
-                return self._json(_distorted(body))
-            case FaultKind.SHRINK:
-                return self._json(_shrunk(body))
+                text = "<html><body>Service temporarily unavailable</body></html>"
+                return web.Response(text=text, content_type="text/html", headers=self._headers(fault))
             case _:
                 return self._json(body, fault=fault)
+
+    async def _half(self, fault: Fault, request: web.Request, body: Any) -> web.StreamResponse:
+        """Send the whole length in the head and half of the body."""
+        text = json.dumps(body).encode()
+        response = web.StreamResponse(headers=self._headers(fault) | {"Content-Type": "application/json"})
+        response.content_length = len(text)
+        await response.prepare(request)
+        await response.write(text[: len(text) // 2])
+        return response
+
+
+def _reset(request: web.Request) -> None:
+    """Cut the connection so that the other side sees a reset, not an end."""
+    if request.transport is None:
+        return
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    request.transport.abort()
 
 
 async def serve(
@@ -253,15 +248,3 @@ def _endpoint(path: str) -> tuple[str, dict[str, str]]:
         if all(wanted.startswith("{") or wanted == step for wanted, step in pairs):
             return name, {wanted.strip("{}"): step for wanted, step in pairs if wanted.startswith("{")}
     return "unknown", {}
-
-
-def _distorted(body: Any) -> Any:
-    """The answer with a wrong type in each place that is easily believed to be right."""
-    wrong = {"totalCount": "400", "created": 1763900000, "activeCalls": None, "name": 7, "results": {}}
-    return {name: wrong.get(name, value) for name, value in body.items()}
-
-
-def _shrunk(body: Any) -> Any:
-    """The answer with totals that are smaller than they were."""
-    smaller = {"totalCount", "completedCount", "total"}
-    return {name: value // 2 if name in smaller else value for name, value in body.items()}
