@@ -105,6 +105,14 @@ KINDS: dict[AlertName, Kind] = {
         "state is stalled: calls are expected and none has been made for `after`",
         superseded_by=(AlertName.BATCH_ENDED_INCOMPLETE, AlertName.BATCH_GONE, AlertName.BATCH_OVERDUE),
     ),
+    AlertName.BATCH_WINDOW_AT_RISK: Kind(
+        "window_at_risk",
+        Severity.WARNING,
+        10 * _MINUTE,
+        10 * _MINUTE,
+        "at the present pace calls will be left unmade at windowEnd",
+        superseded_by=(AlertName.BATCH_ENDED_INCOMPLETE, AlertName.BATCH_GONE, AlertName.BATCH_OVERDUE),
+    ),
     AlertName.BATCH_PAUSED_TOO_LONG: Kind(
         "paused_too_long",
         Severity.WARNING,
@@ -112,6 +120,13 @@ KINDS: dict[AlertName, Kind] = {
         _ZERO,
         "the batch has been paused inside its window",
         superseded_by=(AlertName.BATCH_ENDED_INCOMPLETE, AlertName.BATCH_GONE, AlertName.BATCH_OVERDUE),
+    ),
+    AlertName.BATCH_FAILURE_RATE_HIGH: Kind(
+        "failure_rate_high",
+        Severity.WARNING,
+        _ZERO,
+        _ZERO,
+        "`ratio` of the calls whose outcome is known failed, and they are at least `min_calls`",
     ),
     AlertName.BATCH_UNREACHABLE: Kind(
         "unreachable",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from monitor import pace
 from monitor.alerts import NO_NEWS, Condition, Policy
 from monitor.evaluate import CONFIRMED
 from monitor.model import (
@@ -45,6 +46,10 @@ def of_batch(
             return _paused(status, now)
         case AlertName.BATCH_STALLED:
             return _in_state(State.STALLED, status)
+        case AlertName.BATCH_FAILURE_RATE_HIGH:
+            return NO_NEWS
+        case AlertName.BATCH_WINDOW_AT_RISK:
+            return _at_risk(status)
         case _:
             return _in_state(State.OVERDUE, status)
 
@@ -69,6 +74,20 @@ _WHY_OVER: dict[State, Resolution] = {
     State.RUNNING: Resolution.RECOVERED,
 }
 """Why an alert about a state is over, by the state that came after it."""
+
+
+_RISK_MOVES = frozenset({State.RUNNING, State.STALLED, State.WAITING, State.PAUSED})
+
+
+def _at_risk(status: Status) -> Condition:
+    """Calls will be left unmade. It takes a recovery to end it: a pause or an idle throttle is none."""
+    state = status.assessment.state
+    if state not in _RISK_MOVES:
+        return Condition(holds=False, resolution=_WHY_OVER[state])
+    if status.assessment.projected_missed is None:
+        return NO_NEWS
+    already = any(alert.name is AlertName.BATCH_WINDOW_AT_RISK for alert in status.alerts)
+    return Condition(holds=pace.at_risk(status.assessment, already=already))
 
 
 def _paused(status: Status, now: datetime) -> Condition:

@@ -49,6 +49,7 @@ class Circumstances:
 
     throttle_spent: bool = False
     at_cap: bool = False
+    most_calls_per_second: float | None = None  # what throttles and free lines allow; None: not known
 
 
 NO_CIRCUMSTANCES = Circumstances()
@@ -238,17 +239,18 @@ def assess(
         )
 
     seen = progress.last
-    calls_per_second = pace.mean(progress, rules.stall_after)
-    end, missed = pace.forecast(progress, calls_per_second)
+    foreseen = pace.foresee(progress, rules.stall_after, around.most_calls_per_second)
     return Assessment(
         state=state,
         why=_why(state, facts, around),
         completion_ratio=min(1.0, max(0, seen.completed) / seen.total) if seen.total > 0 else None,
         idle_seconds=None if idle is None else idle.total_seconds(),
         stall_after_seconds=None if idle is None else limit.total_seconds(),
-        calls_per_second=calls_per_second,
-        estimated_end=end,
-        projected_missed=missed,
+        calls_per_second=foreseen.calls_per_second,
+        estimated_end=foreseen.estimated_end,
+        projected_missed=foreseen.missed,
+        projected_missed_range=foreseen.missed_range,
+        needed_calls_per_second=foreseen.needed_calls_per_second,
     )
 
 

@@ -46,6 +46,8 @@ class AlertName(StrEnum):
     BATCH_ENDED = "BatchEnded"
     BATCH_ENDED_INCOMPLETE = "BatchEndedIncomplete"
     BATCH_OVERDUE = "BatchOverdue"
+    BATCH_WINDOW_AT_RISK = "BatchWindowAtRisk"
+    BATCH_FAILURE_RATE_HIGH = "BatchFailureRateHigh"
     BATCH_PAUSED_TOO_LONG = "BatchPausedTooLong"
     BATCH_UNREACHABLE = "BatchUnreachable"
     BATCH_GONE = "BatchGone"
@@ -164,7 +166,9 @@ class Assessment:
     stall_after_seconds: float | None = None  # the effective limit: stalled is idle >= this
     calls_per_second: float | None = None
     estimated_end: datetime | None = None
-    projected_missed: int | None = None
+    projected_missed: int | None = None  # left unmade at windowEnd, as far as can be foreseen
+    projected_missed_range: tuple[int, int] | None = None  # the fewest and the most that are likely
+    needed_calls_per_second: float | None = None  # the pace at which the last call would be made at windowEnd
 
 
 Labels = tuple[tuple[str, str], ...]

@@ -6,9 +6,11 @@ dilute it. Why the window is what it is: docs/decisions/0003-pace-window.md.
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.model import Progress, Sample
+from monitor.model import Assessment, Progress, Sample
 
 SAMPLES_PER_WINDOW = 15
 """Points kept of the pace curve: enough for a mean, few enough to store with every commit."""
@@ -46,22 +48,44 @@ def mean(progress: Progress, window: timedelta) -> float | None:
     return made / span
 
 
-def forecast(progress: Progress, pace: float | None) -> tuple[datetime | None, int | None]:
-    """When the last call would be made, and how many would be left at windowEnd, if the pace holds."""
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is to be expected if things go on as they do. None: there is no such number now."""
+
+    calls_per_second: float | None = None  # the pace it is reckoned with
+    estimated_end: datetime | None = None
+    missed: int | None = None  # calls left unmade at windowEnd
+    missed_range: tuple[int, int] | None = None  # the fewest and the most that are likely
+    needed_calls_per_second: float | None = None  # the pace at which the last call is made at windowEnd
+
+
+def foresee(progress: Progress, window: timedelta, bound: float | None = None) -> Forecast:
+    """When the last call would be made, and how many would be left at windowEnd.
+
+    `bound`: calls per second that throttles and the account's free lines allow at most; None: not known.
+    """
     seen = progress.last
+    pace = mean(progress, window)
+    if pace is not None and bound is not None:
+        pace = min(pace, bound)
     if seen.ended_at is not None:
-        return None, None
+        return Forecast(pace)
     if seen.window_end is not None and seen.at >= seen.window_end:
-        return None, seen.remaining
+        return Forecast(pace, missed=seen.remaining, missed_range=(seen.remaining, seen.remaining))
     if pace is None or progress.clock_started_at is None:
-        return None, None
-    missed = None
+        return Forecast(pace)
+    missed = needed = None
     if seen.window_end is not None:
         left = (seen.window_end - seen.at).total_seconds()
+        needed = seen.remaining / left
         missed = max(0, round(seen.remaining - pace * left))
-    if pace == 0:
-        return None, missed
-    try:
-        return seen.at + timedelta(seconds=seen.remaining / pace), missed
-    except OverflowError:  # a pace so small that the calendar ends first
-        return None, missed
+    end = None
+    if pace > 0:
+        with contextlib.suppress(OverflowError):  # a pace so small that the calendar ends first
+            end = seen.at + timedelta(seconds=seen.remaining / pace)
+    return Forecast(pace, end, missed, None if missed is None else (missed, missed), needed)
+
+
+def at_risk(assessment: Assessment, *, already: bool) -> bool:
+    """Whether calls will be left unmade at windowEnd. `already`: it was at risk before, and must recover clearly."""
+    return (assessment.projected_missed or 0) > 0
