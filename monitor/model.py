@@ -55,6 +55,27 @@ class AlertName(StrEnum):
     ACCOUNT_KEY_REJECTED = "AccountKeyRejected"
 
 
+class CallStatus(StrEnum):
+    """What has become of a scheduled call, in Ultravox' words."""
+
+    FUTURE = "FUTURE"
+    PENDING = "PENDING"
+    SUCCESS = "SUCCESS"
+    EXPIRED = "EXPIRED"
+    ERROR = "ERROR"
+
+
+class CallError(StrEnum):
+    """Why calls fail: the class of an error text, which itself holds phone numbers and is kept nowhere."""
+
+    BUSY = "busy"
+    UNREACHABLE = "unreachable"
+    REJECTED = "rejected"
+    BAD_NUMBER = "bad number"
+    PROVIDER = "provider"
+    OTHER = "other"
+
+
 class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
@@ -153,6 +174,49 @@ class Failing:
     reason: FailureReason
     message: str  # safe to show: no secret, no payload
     not_found_since: datetime | None = None  # our clock; the first of those 404s
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How many calls of a batch have which status. It survives a restart."""
+
+    at: datetime  # the API's clock
+    future: int
+    pending: int
+    success: int
+    expired: int
+    error: int
+
+    @property
+    def error_ratio(self) -> float | None:
+        """The share of failed calls among those that were made. None while there are none."""
+        made = self.success + self.error
+        return self.error / made if made else None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCalls:
+    """Why calls of a batch failed: how many of a sample fall into which class, the commonest first."""
+
+    at: datetime  # our clock
+    classes: tuple[tuple[CallError, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleRule:
+    """At most `max_calls` calls in any sliding window of so many seconds."""
+
+    max_calls: int
+    window_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """A call throttle of an account. Batches name it by either."""
+
+    throttle_id: str
+    name: str
+    rules: tuple[ThrottleRule, ...]
 
 
 @dataclass(frozen=True, slots=True)

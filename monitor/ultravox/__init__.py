@@ -1,5 +1,17 @@
 """The Ultravox API, read only. Nothing outside this package talks to it."""
 
-from monitor.ultravox.client import ENDPOINTS, AccountAnswer, ApiSettings, Client, UltravoxError
+from monitor.ultravox.client import ENDPOINTS, AccountAnswer, AgentAnswer, BatchPage, Call, Client
+from monitor.ultravox.limiter import Urgency
+from monitor.ultravox.transport import ApiSettings, UltravoxError
 
-__all__ = ["ENDPOINTS", "AccountAnswer", "ApiSettings", "Client", "UltravoxError"]
+__all__ = [
+    "ENDPOINTS",
+    "AccountAnswer",
+    "AgentAnswer",
+    "ApiSettings",
+    "BatchPage",
+    "Call",
+    "Client",
+    "UltravoxError",
+    "Urgency",
+]

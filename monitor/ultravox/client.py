@@ -1,77 +1,49 @@
-"""The Ultravox API, read only: the one module that talks to it, and the one that wraps its errors.
+"""What can be asked of Ultravox, as values of our own. How it is asked is in transport.py.
 
-Only GET, only to the account's own base URL, and no redirect is followed: the key goes nowhere else.
-The API's own words are never quoted in an error: they could hold anything.
+Lists are read page by page, to the end, by the cursor alone: the rest of `next` is an address that
+somebody else wrote, and the key is sent to no such address.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
-import aiohttp
-from pydantic import SecretStr
-
-from monitor import __version__
 from monitor.clock import Clock
-from monitor.model import BatchKey, FailureReason, Observation
-from monitor.retry_after import retry_after
+from monitor.model import (
+    BatchKey,
+    CallError,
+    CallStatus,
+    FailureReason,
+    Observation,
+    Outcomes,
+    Throttle,
+    ThrottleRule,
+)
 from monitor.ultravox import payload
-from monitor.ultravox.limiter import Limiter
+from monitor.ultravox.call_errors import classes
+from monitor.ultravox.limiter import Urgency
+from monitor.ultravox.transport import ApiSettings, Transport, UltravoxError
 
-ENDPOINTS = ("get_batch", "accounts_me", "get_agent")
+ENDPOINTS = (
+    "get_batch",
+    "list_batches",
+    "scheduled_calls",
+    "list_agents",
+    "get_agent",
+    "accounts_me",
+    "list_throttles",
+)
 """Label values of `endpoint`."""
 
-BODY_LIMIT = 8 * 1024 * 1024
-"""Bytes of an answer, unpacked, that are read at most."""
+PAGE_SIZE = 100
+"""Entries that are asked for at once. The API may give fewer."""
 
-CLOCK_TOLERANCE = timedelta(seconds=2)
-"""`Date` has whole seconds and was written before it arrived: up to this, the API's clock counts as ours."""
-
-CLOCK_YEARS = range(2000, 2100)
-"""A `Date` outside these years tells no time: what is reckoned from it would soon leave the calendar."""
-
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
-"""Seconds that all requests of the account are held back after a 429 that does not say how long: doubled each time."""
-
-RETRY_AFTER_CAP = timedelta(minutes=5)
-"""An API that asks for more patience than this is asked again after this."""
-
-
-class UltravoxError(Exception):
-    """A request that failed. The text is safe to show: no key, no word of the API's."""
-
-    def __init__(self, reason: FailureReason, message: str, *, retry_after: timedelta | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_after = retry_after
-
-    @property
-    def again_helps(self) -> bool:
-        """Whether the same request may succeed later without anybody changing something."""
-        return self.reason not in {
-            FailureReason.UNAUTHORIZED,
-            FailureReason.FORBIDDEN,
-            FailureReason.NOT_FOUND,
-            FailureReason.CLIENT_ERROR,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ApiSettings:
-    """How one account is asked."""
-
-    account: str
-    api_key: SecretStr
-    base_url: str = "https://api.ultravox.ai"
-    timeout: timedelta = timedelta(seconds=10)  # for a whole request: connection, answer, body
-    max_requests_per_second: float = 20.0
+MOST_PAGES = 1000
+"""A list that has still not ended after so many pages is not believed to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +56,34 @@ class AccountAnswer:
     clock_skew: timedelta | None  # the API's clock minus ours; None: it told no time
 
 
-_Model = TypeVar("_Model", bound=payload.Payload)
+@dataclass(frozen=True, slots=True)
+class AgentAnswer:
+    """An agent of the account."""
+
+    agent_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPage:
+    """A page of an agent's batches: what was seen of each, or why it could not be read."""
+
+    batches: dict[str, Observation | UltravoxError]  # by batch id
+    total: int  # batches of the agent, by the API's count
+    last: bool  # whether the list ends here
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One scheduled call: who was to be called. For the terminal of the one who asked, and nowhere else."""
+
+    status: CallStatus
+    error: str | None
+    destination: str | None
+    metadata: tuple[tuple[str, str], ...]
+
+
+_Item = TypeVar("_Item", bound=payload.Payload)
 
 
 class Client:
@@ -98,187 +97,172 @@ class Client:
         on_response: Callable[[str, int | None], None] = lambda _, __: None,
         on_throttled: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._on_response = on_response
-        self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
-        self._pause = FIRST_PAUSE
-        self._session: aiohttp.ClientSession | None = None
+        self._transport = Transport(settings, clock=clock, on_response=on_response, on_throttled=on_throttled)
 
-    async def get_batch(self, key: BatchKey) -> Observation:
+    async def get_batch(self, key: BatchKey, *, urgency: Urgency = Urgency.POLL) -> Observation:
         """One batch as it is now, by the API's clock. UltravoxError."""
-        path = f"/api/agents/{quote(key.agent_id, safe='')}/scheduled_batches/{quote(key.batch_id, safe='')}"
-        batch, at, _ = await self._get("get_batch", path, payload.Batch)
-        if batch.batch_id.lower() != key.batch_id.lower():
-            raise self._error(FailureReason.BAD_RESPONSE, "get_batch: answered with another batch")
-        return Observation(
-            at=at,
-            created=batch.created,
-            total=batch.total_count,
-            completed=batch.completed_count,
-            ended_at=batch.ended_at,
-            window_start=batch.window_start,
-            window_end=batch.window_end,
-            paused=bool(batch.paused),
-            throttle=batch.throttle,
-        )
+        answer = await self._transport.get("get_batch", _batch_path(key), payload.Batch, urgency=urgency)
+        if answer.body.batch_id.lower() != key.batch_id.lower():
+            raise self._transport.error(FailureReason.BAD_RESPONSE, "get_batch: answered with another batch")
+        return _observation(answer.body, answer.at)
 
-    async def get_account(self) -> AccountAnswer:
-        """The account of the key: the probe of whether it can be used at all. UltravoxError."""
-        account, _, skew = await self._get("accounts_me", "/api/accounts/me", payload.Account)
-        return AccountAnswer(account.name, account.active_calls, account.allowed_concurrent_calls, skew)
+    async def list_batches(
+        self, agent_id: str, *, urgency: Urgency = Urgency.POLL
+    ) -> AsyncIterator[BatchPage]:
+        """The agent's batches, page by page; their order means nothing. UltravoxError at the page that fails.
+
+        A batch that cannot be read spoils no other: it has its error in its place.
+        """
+        path = f"/api/agents/{quote(agent_id, safe='')}/scheduled_batches"
+        async for page, at, last in self._pages("list_batches", path, urgency=urgency):
+            batches: dict[str, Observation | UltravoxError] = {}
+            for item in page.results:
+                try:
+                    batch = payload.item(payload.Batch, item)
+                    batches[batch.batch_id.lower()] = _observation(batch, at)
+                except payload.MalformedError as error:
+                    batch_id = item.get("batchId") if isinstance(item, dict) else None
+                    if isinstance(batch_id, str):
+                        batches[batch_id.lower()] = self._transport.error(
+                            FailureReason.BAD_RESPONSE, f"list_batches: {error}"
+                        )
+            yield BatchPage(batches, page.total, last)
+
+    async def list_agents(self) -> tuple[AgentAnswer, ...]:
+        """Every agent of the account, each once. UltravoxError."""
+        found: dict[str, AgentAnswer] = {}
+        async for agents in self._items("list_agents", "/api/agents", payload.Agent):
+            found |= {one.agent_id.lower(): AgentAnswer(one.agent_id.lower(), one.name) for one in agents}
+        return tuple(found.values())
 
     async def get_agent_name(self, agent_id: str) -> str:
         """The name that people gave the agent. UltravoxError."""
-        agent, _, _ = await self._get("get_agent", f"/api/agents/{quote(agent_id, safe='')}", payload.Agent)
-        return agent.name
+        path = f"/api/agents/{quote(agent_id, safe='')}"
+        answer = await self._transport.get("get_agent", path, payload.Agent, urgency=Urgency.LATER)
+        return answer.body.name
+
+    async def get_account(self) -> AccountAnswer:
+        """The account of the key: the probe of whether it can be used at all. UltravoxError."""
+        answer = await self._transport.get(
+            "accounts_me", "/api/accounts/me", payload.Account, urgency=Urgency.ALARM
+        )
+        body = answer.body
+        return AccountAnswer(body.name, body.active_calls, body.allowed_concurrent_calls, answer.skew)
+
+    async def get_throttles(self) -> tuple[Throttle, ...]:
+        """Every call throttle of the account, with its rules. UltravoxError."""
+        found: dict[str, Throttle] = {}
+        async for throttles in self._items("list_throttles", "/api/call_throttles", payload.Throttle):
+            for one in throttles:
+                rules = (ThrottleRule(rule.max_calls, rule.window_seconds) for rule in one.rules)
+                found[one.throttle_id] = Throttle(one.throttle_id, one.name, tuple(rules))
+        return tuple(found.values())
+
+    async def get_outcomes(self, key: BatchKey, *, urgency: Urgency = Urgency.LATER) -> Outcomes:
+        """How many calls of a batch have which status, by the totals of five small pages. UltravoxError.
+
+        The five are asked one after the other: a call that changes its status meanwhile may count twice or not.
+        """
+        path = f"{_batch_path(key)}/scheduled_calls"
+        answers = [
+            await self._transport.get(
+                "scheduled_calls",
+                path,
+                payload.Page,
+                urgency=urgency,
+                query={"status": status.value, "pageSize": "1"},
+            )
+            for status in CallStatus
+        ]
+        counts = {
+            status.name.lower(): answer.body.total for status, answer in zip(CallStatus, answers, strict=True)
+        }
+        return Outcomes(at=max(answer.at for answer in answers), **counts)
+
+    async def get_failed_calls(self, key: BatchKey) -> tuple[tuple[CallError, int], ...]:
+        """Why calls of a batch failed: a page of them by class, the commonest first. UltravoxError."""
+        answer = await self._transport.get(
+            "scheduled_calls",
+            f"{_batch_path(key)}/scheduled_calls",
+            payload.Page,
+            urgency=Urgency.ALARM,
+            query={"status": CallStatus.ERROR.value, "pageSize": str(PAGE_SIZE)},
+        )
+        calls = self._read("scheduled_calls", payload.ScheduledCall, answer.body)
+        return classes(call.error or "" for call in calls if call.status is CallStatus.ERROR)
+
+    async def list_calls(self, key: BatchKey, status: CallStatus) -> AsyncIterator[Call]:
+        """The batch's calls of one status, to the last. UltravoxError."""
+        path = f"{_batch_path(key)}/scheduled_calls"
+        async for calls in self._items(
+            "scheduled_calls", path, payload.ScheduledCall, query={"status": status.value}
+        ):
+            for one in calls:
+                yield Call(
+                    one.status, one.error, payload.destination(one.medium), payload.pairs(one.metadata)
+                )
 
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._transport.close()
 
-    async def _get(
-        self, endpoint: str, path: str, model: type[_Model]
-    ) -> tuple[_Model, datetime, timedelta | None]:
-        """The answer, when it was given by the API's clock, and that clock minus ours.
+    async def _items(
+        self, endpoint: str, path: str, model: type[_Item], *, query: dict[str, str] | None = None
+    ) -> AsyncIterator[list[_Item]]:
+        async for page, _, _ in self._pages(endpoint, path, urgency=Urgency.LATER, query=query):
+            yield self._read(endpoint, model, page)
 
-        All errors of asking are wrapped here, once.
-        """
-        await self._limiter.acquire()
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        status: int | None = None
+    def _read(self, endpoint: str, model: type[_Item], page: payload.Page) -> list[_Item]:
         try:
-            # aiohttp repeats a GET once by itself when a kept-alive connection turns out to be dead:
-            # the limits leave room for that.
-            async with (
-                asyncio.timeout(self._settings.timeout.total_seconds()),
-                self._open().get(
-                    self._settings.base_url.rstrip("/") + path,
-                    headers={"X-API-Key": self._settings.api_key.get_secret_value()},
-                    allow_redirects=False,
-                ) as response,
-            ):
-                status, now = response.status, self._clock()
-                skew = clock_skew(response.headers.get("Date"), now, loop.time() - started)
-                at = now + (skew or timedelta(0))
-                if status != 200:
-                    raise self._refusal(endpoint, response, at)
-                answer = payload.read(model, await _bounded(response))
-        except (payload.MalformedError, aiohttp.ClientError, OSError, ValueError) as error:
-            failure = self._failure(endpoint, error)
-        else:
-            self._pause = FIRST_PAUSE
-            return answer, at, skew
-        finally:
-            self._on_response(endpoint, status)
-        # Not inside `except`: there the cause would hang on as the context, and what aiohttp raises quotes
-        # the request, whose headers hold the key.
+            return [payload.item(model, one) for one in page.results]
+        except payload.MalformedError as error:
+            failure = self._transport.error(FailureReason.BAD_RESPONSE, f"{endpoint}: {error}")
         raise failure
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # Not aiohttp's 100 connections: as many requests that hang would hold up all that do not.
-                # No more are open than the limiter lets start within one timeout.
-                connector=aiohttp.TCPConnector(limit=0),
-                headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
-                trust_env=True,  # proxies, as every command line program takes them
-            )
-        return self._session
-
-    def _refusal(self, endpoint: str, response: aiohttp.ClientResponse, at: datetime) -> UltravoxError:
-        """What a status other than 200 means; `at` is the API's time, which a date in Retry-After goes by."""
-        status = response.status
-        match status:
-            case 401:
-                reason, said = FailureReason.UNAUTHORIZED, "the API key was rejected"
-            case 403:
-                reason, said = FailureReason.FORBIDDEN, "the API key may not do this"
-            case 404:
-                reason, said = FailureReason.NOT_FOUND, "not found"
-            case 429:
-                reason, said = FailureReason.THROTTLED, "too many requests"
-            case _ if status >= 500:
-                reason, said = FailureReason.SERVER_ERROR, "the API is in trouble"
-            case _:
-                reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
-        after = retry_after(response.headers.get("Retry-After"), at, RETRY_AFTER_CAP)
-        if reason is FailureReason.THROTTLED:
-            if after:  # "after 0 s" from one who has just refused is no advice
-                self._limiter.pause(after.total_seconds())
-            elif not self._limiter.paused:  # of several that were under way, one is enough
-                self._limiter.pause(self._pause)
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        return self._error(reason, f"{endpoint}: {said} (HTTP {status})", retry_after=after)
-
-    def _failure(self, endpoint: str, error: Exception) -> UltravoxError:
-        """What an exception means that ended a request; nothing of it is quoted but our own words."""
-        match error:
-            case TimeoutError():
-                seconds = self._settings.timeout.total_seconds()
-                reason, said = FailureReason.TIMEOUT, f"no full answer within {seconds:g} s"
-            case payload.MalformedError():
-                reason, said = FailureReason.BAD_RESPONSE, str(error)
-            case aiohttp.ClientPayloadError():
-                # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
-                reason, said = FailureReason.CONNECTION, "the answer broke off"
-            case aiohttp.ClientResponseError():
-                reason, said = FailureReason.BAD_RESPONSE, "the answer is not HTTP"
-            case ValueError():  # InvalidURL, a host that is no name, a key that is no header
-                reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL and key"
-            case _:
-                reason, said = FailureReason.CONNECTION, _cause(error)
-        return self._error(reason, f"{endpoint}: {said}")
-
-    def _error(
-        self, reason: FailureReason, text: str, *, retry_after: timedelta | None = None
-    ) -> UltravoxError:
-        return UltravoxError(reason, f"account {self._settings.account}: {text}", retry_after=retry_after)
+    async def _pages(
+        self, endpoint: str, path: str, *, urgency: Urgency, query: dict[str, str] | None = None
+    ) -> AsyncIterator[tuple[payload.Page, datetime, bool]]:
+        asked = {"pageSize": str(PAGE_SIZE)} | (query or {})
+        cursors: set[str] = set()
+        for _ in range(MOST_PAGES):
+            answer = await self._transport.get(endpoint, path, payload.Page, urgency=urgency, query=asked)
+            cursor = _cursor(answer.body.next)
+            if answer.body.next is not None and (cursor is None or cursor in cursors):
+                raise self._transport.error(
+                    FailureReason.BAD_RESPONSE, f"{endpoint}: the next page leads nowhere new"
+                )
+            yield answer.body, answer.at, cursor is None
+            if cursor is None:
+                return
+            cursors.add(cursor)
+            asked["cursor"] = cursor
+        raise self._transport.error(FailureReason.BAD_RESPONSE, f"{endpoint}: a list without an end")
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The body, if it is not absurdly long; what it unpacks to counts, so that a small bomb is none."""
-    parts, size = [], 0
-    async for part in response.content.iter_chunked(64 * 1024):
-        size += len(part)
-        if size > BODY_LIMIT:
-            raise payload.MalformedError(f"more than {BODY_LIMIT // 1024 // 1024} MiB")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _cause(error: Exception) -> str:
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "the host's name cannot be resolved"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return "its certificate is not accepted, or it speaks no TLS"
-        case aiohttp.ClientConnectorError():
-            return "no connection"
-        case _:
-            return "the connection was lost before an answer came"
-
-
-def clock_skew(date: str | None, now: datetime, elapsed: float) -> timedelta | None:
-    """The API's clock minus ours, from the `Date` of an answer that came `now`, `elapsed` seconds after the question.
-
-    Whole seconds, as `Date` has no finer ones. None: it told no time. Zero up to CLOCK_TOLERANCE. `elapsed` is loop time: a wall clock that was set, or a
-    machine that slept, in the middle of a request must not be taken for half a skew.
-    """
-    if date is None:
+def _cursor(following: str | None) -> str | None:
+    """The only thing we take from the address of the next page."""
+    if following is None:
         return None
     try:
-        told = parsedate_to_datetime(date)
-        if told.year not in CLOCK_YEARS:
-            return None
-        if told.tzinfo is None:
-            told = told.replace(tzinfo=UTC)
-        skew = told - (now - timedelta(seconds=elapsed / 2))
-    except (ValueError, OverflowError):  # a zone may be absurd
+        found = parse_qs(urlsplit(following).query).get("cursor")
+    except ValueError:  # an address that is none
         return None
-    return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else timedelta(seconds=round(skew.total_seconds()))
+    return found[0] if found else None
+
+
+def _batch_path(key: BatchKey) -> str:
+    return f"/api/agents/{quote(key.agent_id, safe='')}/scheduled_batches/{quote(key.batch_id, safe='')}"
+
+
+def _observation(batch: payload.Batch, at: datetime) -> Observation:
+    return Observation(
+        at=at,
+        created=batch.created,
+        total=batch.total_count,
+        completed=batch.completed_count,
+        ended_at=batch.ended_at,
+        window_start=batch.window_start,
+        window_end=batch.window_end,
+        paused=bool(batch.paused),
+        throttle=batch.throttle,
+    )

@@ -1,13 +1,28 @@
-"""How fast an account may ask: one limiter for everything it does.
+"""How fast an account may ask, and who goes first: one limiter for everything it does.
 
-GCRA: each request moves a theoretical arrival time on by 1/rate; nobody starts before it. Requests
-are let through in the order in which they asked. The arithmetic is a pure function of loop time.
+GCRA: each request moves a theoretical arrival time on by 1/rate; nobody starts before it. The
+arithmetic is a pure function of loop time. Among those that wait, the most urgent goes first, but
+each step of urgency is worth HEAD_START of waiting: nobody starves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 from collections.abc import Callable
+from enum import IntEnum
+
+HEAD_START = 5.0
+"""Seconds of waiting that a step of urgency is worth."""
+
+
+class Urgency(IntEnum):
+    """How soon a request should be made, the most urgent first."""
+
+    ALARM = 0  # what an alert depends on: the account's probe, batches closest to trouble
+    POLL = 1
+    LATER = 2  # what nobody waits for: waiting batches, discovery, outcomes, names
 
 
 def admit(free_at: float, now: float, rate: float) -> tuple[float, float]:
@@ -27,20 +42,18 @@ class Limiter:
         self._on_paused = on_paused
         self._free_at = 0.0
         self._paused_until = 0.0
-        self._turn = asyncio.Lock()
+        self._waiting: list[tuple[float, int, float, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def acquire(self) -> None:
-        """Wait for the next free place. A waiter that is cancelled takes none."""
+    async def acquire(self, urgency: Urgency = Urgency.POLL) -> None:
+        """Wait for a place. A waiter that is cancelled takes none."""
         loop = asyncio.get_running_loop()
-        async with self._turn:  # first come, first served
-            asked = loop.time()
-            # A pause may grow while it is waited for.
-            while (wait := max(self._free_at, self._paused_until) - loop.time()) > 0:  # noqa: ASYNC110 - what is waited for is time
-                await asyncio.sleep(wait)
-            lost = min(self._paused_until, loop.time()) - asked
-            if lost > 0:
-                self._on_paused(lost)
-            _, self._free_at = admit(self._free_at, loop.time(), self._rate)
+        asked = loop.time()
+        turn: asyncio.Future[None] = loop.create_future()
+        heapq.heappush(self._waiting, (asked + urgency * HEAD_START, next(self._order), asked, turn))
+        self._hand_out()
+        await turn
 
     @property
     def paused(self) -> bool:
@@ -51,3 +64,25 @@ class Limiter:
         """Start nothing for so long; a pause under way is never made shorter."""
         until = asyncio.get_running_loop().time() + seconds
         self._paused_until = max(self._paused_until, until)
+
+    def _hand_out(self) -> None:
+        """Let start who may start now; come back when the next one may."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            _, _, asked, turn = self._waiting[0]
+            if turn.done():  # its waiter was cancelled
+                heapq.heappop(self._waiting)
+                continue
+            opens = max(self._free_at, self._paused_until)  # a pause may grow while it is waited for
+            if opens > loop.time():
+                self._timer = loop.call_at(opens, self._hand_out)
+                return
+            heapq.heappop(self._waiting)
+            lost = min(self._paused_until, loop.time()) - asked
+            if lost > 0:
+                self._on_paused(lost)
+            _, self._free_at = admit(self._free_at, loop.time(), self._rate)
+            turn.set_result(None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AwareDatetime,
@@ -22,6 +22,8 @@ from pydantic import (
     WrapValidator,
 )
 from pydantic.alias_generators import to_camel
+
+from monitor.model import CallStatus
 
 COUNT_LIMIT = 10_000_000
 """Calls beyond which a count is taken for nonsense."""
@@ -88,6 +90,52 @@ class Agent(Payload):
     name: _Text
 
 
+class Page(Payload):
+    """The envelope of every list. What is in it is read one by one: a bad entry spoils no other."""
+
+    results: list[Any]
+    next: Annotated[str, StringConstraints(max_length=8192)] | None = None
+    total: _Count = 0
+
+
+class Rule(Payload):
+    """At most `max_calls` in any `window_seconds`."""
+
+    max_calls: _Count
+    window_seconds: Annotated[int, Field(ge=1, le=366 * 86400)]
+
+
+class Throttle(Payload):
+    """A call throttle."""
+
+    throttle_id: _Text
+    name: _Text
+    rules: list[Rule]
+
+
+class ScheduledCall(Payload):
+    """One call of a batch. Its error, medium and metadata are for the one who asked: they are never kept."""
+
+    status: Annotated[CallStatus, Strict(strict=False)]
+    error: str | None = None
+    medium: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def destination(medium: object) -> str | None:
+    """Whom a call was for: the first `to` in the medium, wherever the kind of medium keeps it."""
+    if not isinstance(medium, dict):
+        return None
+    if isinstance(to := medium.get("to"), str):
+        return to
+    return next((found for part in medium.values() if (found := destination(part)) is not None), None)
+
+
+def pairs(metadata: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    """Metadata as text, in the order of the names."""
+    return tuple((name, str(value)) for name, value in sorted((metadata or {}).items()))
+
+
 _Model = TypeVar("_Model", bound=Payload)
 
 
@@ -96,7 +144,21 @@ def read(model: type[_Model], body: bytes) -> _Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        field = ".".join(str(step) for step in found["loc"])
-        what = "not JSON" if found["type"] == "json_invalid" else found["msg"].removeprefix("Value error, ")
-        raise MalformedError(f"{field}: {what}" if field else what) from None
+        found = _malformed(error)
+    raise found
+
+
+def item(model: type[_Model], data: object) -> _Model:
+    """An entry of a list as this model; MalformedError when it is none."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = _malformed(error)
+    raise found
+
+
+def _malformed(error: ValidationError) -> MalformedError:
+    found = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    field = ".".join(str(step) for step in found["loc"])
+    what = "not JSON" if found["type"] == "json_invalid" else found["msg"].removeprefix("Value error, ")
+    return MalformedError(f"{field}: {what}" if field else what)
