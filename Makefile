@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONFIG ?= config.yaml
+CONFIG ?= $(wildcard config.yaml)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test test-stack check format bench lock clean
@@ -26,8 +26,8 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.run
 demo: $(VENV)/.run  ## simulator, daemon and a live view: no key, no account, no configuration
 	@$(BIN)/python -m monitor demo $(ARGS)
 
-run: $(VENV)/.run  ## the daemon, with CONFIG=config.yaml
-	@$(BIN)/python -m monitor run --config.file $(CONFIG) $(ARGS)
+run: $(VENV)/.run  ## the daemon, with CONFIG=config.yaml, or without: with the key in ULTRAVOX_API_KEY
+	@$(BIN)/python -m monitor run $(if $(CONFIG),--config.file $(CONFIG)) $(ARGS)
 
 test: $(VENV)/.dev check-code  ## everything but the slow suites: format, lint, types, import contracts, tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -80,11 +80,11 @@ KINDS: dict[AlertName, Kind] = {
         Severity.WARNING,
         _ZERO,
         _ZERO,
-        "the batch ended with calls not made",
+        "the batch ended with calls not made, or with `failed_ratio` of them failed",
         one_shot=True,
     ),
     AlertName.BATCH_ENDED: Kind(
-        "ended", Severity.INFO, _ZERO, _ZERO, "the batch ended and all its calls were made", one_shot=True
+        "ended", Severity.INFO, _ZERO, _ZERO, "the batch ended and reached people as it should", one_shot=True
     ),
     AlertName.BATCH_GONE: Kind(
         "gone", Severity.WARNING, _ZERO, _ZERO, "state is gone: 404 on three polls in a row"
@@ -166,6 +166,9 @@ class Policy:
     )
     unmade_over_count: int = 0  # so many unmade calls at the end still count as complete,
     unmade_over_ratio: float = 0.0  # or this share of all calls, whichever is more
+    failed_ratio: float = 0.2  # share of failed calls among those made, from which an end is incomplete
+    failure_ratio: float = 0.2  # the same, from which BatchFailureRateHigh fires before the end
+    failure_min_calls: int = 20  # and so many calls must have an outcome: one failure of one call is no rate
 
 
 @dataclass(frozen=True, slots=True)

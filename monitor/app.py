@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -20,10 +20,12 @@ from monitor import notify, targets, ultravox, web
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError, Files
 from monitor.delivery import Delivery
+from monitor.explain import Explanation, explain
 from monitor.metrics import Instruments, code_label
-from monitor.model import BatchKey, Snapshot
-from monitor.poller import Poller, close_clients
-from monitor.schedule import Schedule, spread
+from monitor.model import BatchKey, Snapshot, Status
+from monitor.poller import Book, Poller, close_clients
+from monitor.rounds import Plan, Rounds
+from monitor.schedule import Schedule
 from monitor.store import Store
 from monitor.ultravox import ApiSettings, Client
 from monitor.web import ReloadRefusedError
@@ -58,7 +60,6 @@ class App:
         self._clock = clock
         self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
-        self._attempted: set[BatchKey] = set()
         self._files = Files(config.sources)
         self._ready = False
         self._reloading = asyncio.Lock()
@@ -74,13 +75,11 @@ class App:
         self.delivery = Delivery(
             self.store, clock=clock, instruments=self.instruments, external_url=config.web.external_url
         )
-        self.poller = Poller(
-            store=self.store,
-            instruments=self.instruments,
-            clock=clock,
-            deliver=self.delivery.enqueue,
-            next_run=lambda key: self.schedule.next_run(_batch_job(key)),
+        self.book = Book(
+            store=self.store, instruments=self.instruments, clock=clock, deliver=self.delivery.enqueue
         )
+        self.poller = Poller(self.book)
+        self.rounds = Rounds(self.schedule, self.poller, clock=clock)
 
     # What the HTTP surface asks
 
@@ -88,19 +87,30 @@ class App:
         """What is known now."""
         return Snapshot(
             at=self._clock(),
-            batches=tuple(self.poller.statuses.values()),
-            accounts=tuple(account.status for account in self.poller.accounts.values()),
+            batches=tuple(self.book.statuses.values()),
+            accounts=tuple(account.status for account in self.book.accounts.values()),
             queues=self.delivery.queues(),
+            discoveries=self.rounds.discoveries(),
             store_writable=self.store.writable,
         )
+
+    def explain(self, batch_id: str) -> list[tuple[Status, tuple[Explanation, ...]]]:
+        """The watched batches whose id begins like this, each with why its alerts fire or do not."""
+        now, found = self._clock(), []
+        for key, watch in self.book.watches.items():
+            account = self.book.owner(key)
+            if key.batch_id.startswith(batch_id.lower()) and account is not None:
+                status = self.book.statuses[key]
+                found.append((status, explain(status, account.status, watch.policy, now)))
+        return found
 
     def healthy(self) -> bool:
         """Whether jobs are being run."""
         return self.schedule.alive()
 
     def ready(self) -> bool:
-        """Whether every batch that was configured at the start has been polled, or its poll has failed."""
-        self._ready = self._ready or self.poller.watches.keys() <= self._attempted
+        """Whether every batch has been looked at, and every account's batches looked for, or it was tried."""
+        self._ready = self._ready or self.rounds.attempted_all()
         return self._ready
 
     async def reload(self) -> None:
@@ -132,23 +142,25 @@ class App:
         config = self._config
         self._hide(secret.get_secret_value() for secret in config.secrets)
         contents = await self.store.open()
-        self.poller.restore(contents)
+        self.book.restore(contents)
         self.delivery.restore(contents)
         self._runner = await web.serve(config.web, self, self.instruments)
         self.delivery.start()
         self.schedule.start()
         self.schedule.every("prune", PRUNE_EVERY, self.store.prune)
-        await self._apply(
-            config, {watch.key: watch for account in config.accounts for watch in account.watches}
-        )
-        await self.poller.close_unwatched()
+        adopted: dict[BatchKey, targets.Watch] = {}
+        for account in config.accounts:
+            if account.discovery is not None:
+                adopted |= self.rounds.adopt(account.name, account.discovery)
+        await self._apply(config, adopted | _configured(config), found=adopted.keys())
+        await self.book.close_unwatched()
         self._spawn(self._watch_files())
         self.started.set()
         logger.info(
             "watching",
             extra={
                 "accounts": len(config.accounts),
-                "batches": len(self.poller.watches),
+                "batches": len(self.book.watches),
                 "address": self.address,
             },
         )
@@ -165,11 +177,12 @@ class App:
     async def shut_down(self) -> None:
         """Stop polling, finish what is being sent, close everything."""
         await self.schedule.stop(POLL_PATIENCE)
+        await self.poller.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.delivery.stop(SEND_PATIENCE)
-        await close_clients(self.poller.accounts.values())
+        await close_clients(self.book.accounts.values())
         if self._runner is not None:
             await self._runner.cleanup()
         await self.store.close()
@@ -182,8 +195,9 @@ class App:
             await asyncio.to_thread(self._files.about_to_be_read)
             try:
                 config = await asyncio.to_thread(self._load)
-                wanted = {watch.key: watch for account in config.accounts for watch in account.watches}
-                plan = targets.plan(self.poller.watches, wanted, asked_for=asked_for)
+                found = self.rounds.found({account.name: account.discovery for account in config.accounts})
+                wanted = found | _configured(config)
+                plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
             except ConfigError as error:
                 # Look at what it named, too: that may be what is mended.
                 self._files.look_at({*self._config.sources, *error.sources})
@@ -196,11 +210,9 @@ class App:
             self._hide(secret.get_secret_value() for secret in config.secrets)
             if config.storage_path != self._config.storage_path or config.web != self._config.web:
                 logger.warning("storage and web settings are taken over at the next start")
-            for key in plan.dropped:
-                self.schedule.remove(_batch_job(key))
-            await self.poller.unwatch(plan.dropped)
-            gone = self.poller.accounts.keys() - {account.name for account in config.accounts}
-            await self._apply(config, wanted)
+            await self.rounds.unwatch(plan.dropped)
+            gone = self.book.accounts.keys() - {account.name for account in config.accounts}
+            await self._apply(config, wanted, found=found.keys())
             for name in gone:
                 await self._forget_account(name)
             self._config = config
@@ -216,26 +228,22 @@ class App:
         logger.error("configuration refused, the old one goes on", extra={"error": str(error)})
         return ReloadRefusedError(str(error))
 
-    async def _apply(self, config: Config, wanted: dict[BatchKey, targets.Watch]) -> None:
+    async def _apply(
+        self, config: Config, wanted: dict[BatchKey, targets.Watch], *, found: Container[BatchKey]
+    ) -> None:
         """Make what is running what the configuration says. Nothing here can be refused any more."""
-        self.poller.links = config.links
-        self.poller.receivers = self.delivery.set_receivers(config.receivers)
+        self.book.links = config.links
+        self.book.receivers = self.delivery.set_receivers(config.receivers)
         for account in config.accounts:
             await self._apply_account(account, config)
-        limits = {account.name: account.api.max_requests_per_second for account in config.accounts}
+        configured = _configured(config)
         for key, watch in wanted.items():
-            new = key not in self.poller.watches
-            moved = not new and self.poller.watches[key].rules.interval != watch.rules.interval
-            self.poller.watch(watch)
-            if new or moved:
-                # New batches are looked at soon, not after an interval; but not faster than their account may ask.
-                crowd = timedelta(seconds=len(wanted) / limits[watch.target.account])
-                soon = spread(str(key), min(watch.rules.interval, crowd))
-                self._poll_every(key, watch.rules.interval, first_after=soon if new else None)
+            known = key in found and key not in configured
+            self.rounds.watch(watch, found=known, soon=not known)  # found ones are about to be listed
 
     async def _apply_account(self, account: Account, config: Config) -> None:
         name = account.name
-        present = self.poller.accounts.get(name)
+        present = self.book.accounts.get(name)
         client = present.client if present else None
         if client is None or self._clients.get(name) != account.api:
             if client is not None:
@@ -247,41 +255,36 @@ class App:
                 on_throttled=lambda seconds: self._count_throttled(name, seconds),
             )
             self._clients[name] = account.api
-        await self.poller.watch_account(name, client, account.policy)
-        self.schedule.every(
-            _account_job(name),
-            config.account_interval,
-            lambda: self.poller.probe_account(name),
-            first_after=None if present else timedelta(0),
+        await self.book.watch_account(name, client, account.policy)
+        self.rounds.watch_account(
+            name,
+            Plan(
+                config.interval,
+                config.account_interval,
+                config.outcomes_interval,
+                account.api.max_requests_per_second,
+                account.discovery,
+            ),
         )
 
     async def _forget_account(self, name: str) -> None:
-        self.schedule.remove(_account_job(name))
-        client = self.poller.accounts[name].client
-        await self.poller.unwatch_account(name)
+        self.rounds.unwatch_account(name)
+        client = self.book.accounts[name].client
+        await self.book.unwatch_account(name)
         self._spawn(_retire(client, self._clients.pop(name)))
 
-    def _poll_every(self, key: BatchKey, interval: timedelta, *, first_after: timedelta | None) -> None:
-        async def poll() -> None:
-            goes_on = await self.poller.poll_batch(key)
-            if not goes_on and key not in self.poller.watches:  # a reload may have added it again meanwhile
-                self.schedule.remove(_batch_job(key))
-            self._attempted.add(key)
-
-        self.schedule.every(_batch_job(key), interval, poll, first_after=first_after)
-
     def _count_request(self, account: str, endpoint: str, code: int | None) -> None:
-        if account in self.poller.accounts:  # an answer may come after its account was dropped
+        if account in self.book.accounts:  # an answer may come after its account was dropped
             self.instruments.api_requests.labels(account, endpoint, code_label(code)).inc()
 
     def _count_throttled(self, account: str, seconds: float) -> None:
-        if account in self.poller.accounts:
+        if account in self.book.accounts:
             self.instruments.api_throttled.labels(account).inc(seconds)
 
     def _skipped(self, job_id: str) -> None:
-        watch = next((watch for key, watch in self.poller.watches.items() if _batch_job(key) == job_id), None)
-        if watch is not None:
-            self.instruments.polls_skipped.labels(watch.target.account).inc()
+        account = self.rounds.polls_for(job_id)
+        if account is not None:
+            self.instruments.polls_skipped.labels(account).inc()
 
     def _reload_by_signal(self) -> None:
         async def reload() -> None:
@@ -312,9 +315,6 @@ async def _retire(client: Client, settings: ApiSettings) -> None:
         await client.close()
 
 
-def _batch_job(key: BatchKey) -> str:
-    return f"batch:{key}"
-
-
-def _account_job(name: str) -> str:
-    return f"account:{name}"
+def _configured(config: Config) -> dict[BatchKey, targets.Watch]:
+    """The batches that the configuration names."""
+    return {watch.key: watch for account in config.accounts for watch in account.watches}

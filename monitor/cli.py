@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -72,14 +73,19 @@ def _fail(text: str) -> NoReturn:
 def run(config_file: Path | None, listen_address: str | None, log_level: str, log_format: str) -> None:
     r"""Run the daemon.
 
+    Without a configuration file it finds and watches every batch of the account whose key is in the
+    environment variable ULTRAVOX_API_KEY, with the defaults, and keeps its state in ./monitor.db.
+
     \b
     Example: batch-monitor run --config.file config.yaml
     """
-    if config_file is None:
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
         _fail(
-            "No configuration. Copy config.example.yaml, put in your batches, and run\n"
+            "No API key and no configuration. To watch every batch of your account:\n"
+            "  ULTRAVOX_API_KEY=… batch-monitor run\n"
+            "To choose, to be alerted and to name things, copy config.example.yaml, edit it, and run\n"
             "  batch-monitor run --config.file config.yaml\n"
-            "or look at it first, without a key or an account:\n"
+            "Or look at it first, without a key or an account:\n"
             "  batch-monitor demo"
         )
     from monitor import clock, config, log
@@ -87,7 +93,11 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     from monitor.store import StoreError
 
     formatter = log.set_up(log_level, log_format)
-    load = partial(config.load, config_file, os.environ, listen_address=listen_address)
+    load = (
+        partial(config.load, config_file, os.environ, listen_address=listen_address)
+        if config_file
+        else partial(config.load_default, os.environ, listen_address=listen_address)
+    )
 
     async def daemon() -> None:
         await App(load(), load=load, clock=clock.utc_now, hide=formatter.hide).run()
@@ -115,8 +125,10 @@ def check_config(file: Path) -> None:
     except config.ConfigError as error:
         _fail(str(error))
     batches = sum(len(account.watches) for account in found.accounts)
+    finding = sum(account.discovery is not None for account in found.accounts)
+    more = f" and all that are found in {_count(finding, 'account')}" if finding else ""
     click.echo(
-        f"{file}: no mistakes: {_count(len(found.accounts), 'account')}, {_count(batches, 'batch', 'batches')}, "
+        f"{file}: no mistakes: {_count(len(found.accounts), 'account')}, {_count(batches, 'batch', 'batches')}{more}, "
         f"{_count(len(found.receivers), 'receiver')}"
     )
 
@@ -147,6 +159,60 @@ def status(url: str) -> None:
     console.print(picture)
 
 
+@cli.command()
+@click.argument("batch_id")
+@_URL
+def explain(batch_id: str, url: str) -> None:
+    r"""Say why each alert of a batch fires or does not, with the numbers, and when it would.
+
+    BATCH_ID is the batch's id, or as much of its beginning as no other batch has.
+
+    \b
+    Example: batch-monitor explain 3c90c3cc
+    """
+    from rich.console import Console
+
+    from monitor import top
+
+    data = _ask(url, "explain?" + urllib.parse.urlencode({"batch_id": batch_id}))
+    try:
+        picture = top.explained(data)
+    except (LookupError, TypeError, ValueError):
+        _fail(f"{url} answers something else than a batch monitor of version {__version__} does")
+    Console().print(picture)
+
+
+@cli.command()
+@click.argument("batch_id")
+@_CONFIG_FILE
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, a column for each key of the metadata.")
+def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
+    r"""List the calls of a batch that were not made or failed: whom to call again.
+
+    They are read from Ultravox with the keys of the configuration, or with the one in ULTRAVOX_API_KEY, and
+    stored nowhere. What is FUTURE may still be made, as long as the batch has not ended.
+
+    \b
+    Example: batch-monitor uncalled 3c90c3cc-0d44-4b50-8888-8dd25736052a --csv > again.csv
+    """
+    from rich.console import Console
+
+    from monitor import clock, config
+    from monitor import uncalled as listing
+    from monitor.ultravox import UltravoxError
+
+    try:
+        settings = config.load(config_file, os.environ) if config_file else config.load_default(os.environ)
+        calls = asyncio.run(listing.read(settings, batch_id, clock=clock.utc_now))
+    except (config.ConfigError, UltravoxError, listing.NotFoundError) as error:
+        _fail(str(error))
+    if as_csv:
+        listing.write_csv(calls, sys.stdout)
+    elif calls:
+        listing.print_table(calls, Console())
+    click.echo(f"{_count(len(calls), 'call')} not made or failed", err=True)
+
+
 def _ask(url: str, what: str) -> dict[str, Any]:
     """The `data` of one of the daemon's answers; ends the command when there is none."""
     if not url.startswith(("http://", "https://")):
@@ -156,14 +222,23 @@ def _ask(url: str, what: str) -> dict[str, Any]:
             data: dict[str, Any] = json.load(answer)["data"]
             data.keys()  # AttributeError: it is none of ours
     except urllib.error.HTTPError as error:
-        error.close()
-        _fail(f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
+        with error:
+            _fail(_told(error) or f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         _fail(
             f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"
         )
     return data
+
+
+def _told(answer: urllib.error.HTTPError) -> str | None:
+    """What the daemon itself says is wrong with the question."""
+    try:
+        text = json.load(answer)["error"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 @cli.command()

@@ -27,7 +27,7 @@ FORGET_GONE_AFTER = timedelta(hours=24)
 """How long a batch that vanished is held up as an alert."""
 
 CRITICAL_UNREACHED = 0.05
-"""Share of a batch's calls left unmade from which its end is critical."""
+"""Share of a batch's calls, left unmade or failed, from which its end is critical."""
 
 
 def of_batch(
@@ -47,7 +47,7 @@ def of_batch(
         case AlertName.BATCH_STALLED:
             return _in_state(State.STALLED, status)
         case AlertName.BATCH_FAILURE_RATE_HIGH:
-            return NO_NEWS
+            return _failing_calls(policy, status)
         case AlertName.BATCH_WINDOW_AT_RISK:
             return _at_risk(status)
         case _:
@@ -76,18 +76,29 @@ _WHY_OVER: dict[State, Resolution] = {
 """Why an alert about a state is over, by the state that came after it."""
 
 
-_RISK_MOVES = frozenset({State.RUNNING, State.STALLED, State.WAITING, State.PAUSED})
+_BEFORE_THE_END = frozenset({State.RUNNING, State.STALLED, State.WAITING, State.PAUSED})
 
 
 def _at_risk(status: Status) -> Condition:
     """Calls will be left unmade. It takes a recovery to end it: a pause or an idle throttle is none."""
     state = status.assessment.state
-    if state not in _RISK_MOVES:
+    if state not in _BEFORE_THE_END:
         return Condition(holds=False, resolution=_WHY_OVER[state])
     if status.assessment.projected_missed is None:
         return NO_NEWS
     already = any(alert.name is AlertName.BATCH_WINDOW_AT_RISK for alert in status.alerts)
     return Condition(holds=pace.at_risk(status.assessment, already=already))
+
+
+def _failing_calls(policy: Policy, status: Status) -> Condition:
+    state, outcomes = status.assessment.state, status.outcomes
+    if state not in _BEFORE_THE_END and state is not State.OVERDUE:
+        return Condition(holds=False, resolution=_WHY_OVER[state])
+    if outcomes is None:
+        return NO_NEWS
+    ratio = outcomes.error_ratio
+    enough = outcomes.success + outcomes.error >= policy.failure_min_calls
+    return Condition(holds=enough and ratio is not None and ratio >= policy.failure_ratio)
 
 
 def _paused(status: Status, now: datetime) -> Condition:
@@ -114,12 +125,15 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
         ended_at <= began or ended_at in told
     ):  # history; or told under the other name, before it was corrected
         return Condition(holds=False)
-    unmade = seen.remaining
+    unmade, outcomes = seen.remaining, status.final_outcomes
     # Quotients are compared, not products: 0.29 * 100 is less than 29.
-    incomplete = unmade > policy.unmade_over_count and unmade / seen.total > policy.unmade_over_ratio
+    left_out = unmade > policy.unmade_over_count and unmade / seen.total > policy.unmade_over_ratio
+    failed_ratio = outcomes.error_ratio if outcomes else None
+    incomplete = left_out or (failed_ratio is not None and failed_ratio >= policy.failed_ratio)
     if incomplete is not (name is AlertName.BATCH_ENDED_INCOMPLETE):
         return Condition(holds=False)
-    critical = incomplete and unmade >= CRITICAL_UNREACHED * seen.total
+    unreached = unmade + (outcomes.error if outcomes else 0)
+    critical = incomplete and unreached >= CRITICAL_UNREACHED * seen.total
     return Condition(
         holds=True,
         ripe=progress.end_seen >= CONFIRMED,

@@ -16,8 +16,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from monitor import pace, words
-from monitor.model import Assessment, Failing, FailureReason, Observation, Progress, Sample, State
+from monitor import pace, throttles, words
+from monitor.model import (
+    Assessment,
+    Circumstances,
+    Failing,
+    FailureReason,
+    Observation,
+    Progress,
+    Sample,
+    State,
+)
 
 FRESH_SILENCE = timedelta(minutes=5)
 """Silence that must be watched after a gap; the stall limit itself where that is shorter."""
@@ -41,15 +50,6 @@ class Rules:
     stall_after_at_cap: timedelta = timedelta(
         hours=1
     )  # while the account's concurrent calls are at their cap
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What is true around the batch and explains silence."""
-
-    throttle_spent: bool = False
-    at_cap: bool = False
-    most_calls_per_second: float | None = None  # what throttles and free lines allow; None: not known
 
 
 NO_CIRCUMSTANCES = Circumstances()
@@ -81,6 +81,7 @@ def observe(
             paused_since=seen.at if seen.paused else None,
             end_seen=1 if seen.ended_at is not None else 0,
             samples=(Sample(0.0, seen.completed),),
+            marks=throttles.marked((), seen),
         )
 
     elapsed = seen.at - before.last.at
@@ -114,6 +115,9 @@ def observe(
         end_seen=_end_seen(before, seen),
         expected_seconds=expected_seconds,
         samples=pace.sampled(before.samples, Sample(expected_seconds, best), rules.stall_after),
+        paused_seconds=before.paused_seconds
+        + (elapsed.total_seconds() if seen.paused and before.last.paused else 0.0),
+        marks=throttles.marked(before.marks, seen),
     )
 
 
@@ -285,7 +289,7 @@ def _why(state: State, facts: _Facts, around: Circumstances) -> str:
             return f"no call for {idle}{cap}: {progress}"
         case _:
             if around.throttle_spent:
-                return f"its throttle is spent: {progress}"
+                return f"{around.throttle or 'its throttle is spent'}: {progress}"
             if seen.remaining == 0:
                 return f"all calls are made, not ended yet: {progress}"
             return progress

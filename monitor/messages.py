@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from monitor import words
+from monitor import causes, words
 from monitor.model import (
     AccountStatus,
     AlertName,
     AlertState,
     Labels,
+    Observation,
     Progress,
     Resolution,
     Severity,
@@ -44,8 +45,6 @@ PLACEHOLDERS = frozenset({"account", "agent_id", "alertname", "batch", "batch_id
 """Labels that a URL template may name in braces."""
 
 _BRACED = re.compile(r"\{([^{}]*)\}")
-
-UNKNOWN_CAUSE = "unknown: the API does not tell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +96,14 @@ def batch_annotations(
     name: AlertName, status: Status, account: AccountStatus, links: Links, labels: Labels
 ) -> Labels:
     """What a batch's alert says when it fires, and in its reminders."""
-    return sorted_labels(
-        {
-            "summary": _batch_summary(name, status),
-            "description": _batch_description(name),
-            "cause": _batch_cause(name, status, account),
-        }
-        | links.annotations(labels)
-    )
+    said = {
+        "summary": _batch_summary(name, status),
+        "description": _batch_description(name, status),
+        "cause": causes.of_batch(name, status, account),
+    }
+    if name in _ENDS and status.progress is not None:
+        said["report"] = end_report(status, status.progress)
+    return sorted_labels(said | links.annotations(labels))
 
 
 def account_annotations(name: AlertName, account: AccountStatus, links: Links, labels: Labels) -> Labels:
@@ -120,7 +119,7 @@ def account_annotations(name: AlertName, account: AccountStatus, links: Links, l
         {
             "summary": summary,
             "description": description,
-            "cause": failing.message if failing else UNKNOWN_CAUSE,
+            "cause": failing.message if failing else causes.UNKNOWN,
         }
         | links.annotations(labels)
     )
@@ -162,8 +161,14 @@ def _batch_summary(name: AlertName, status: Status) -> str:
             took = f" in {words.duration(_life(status.progress))}" if seen.ended_at else ""
             return f"{batch} has ended: {done}{took}"
         case AlertName.BATCH_ENDED_INCOMPLETE:
-            share = f" ({words.percent(seen.remaining / seen.total)})" if seen.total else ""
-            return f"{batch} has ended with {words.calls(seen.remaining)}{share} not made: {done}"
+            return f"{batch} has ended with {_unreached(status, seen)}: {done}"
+        case AlertName.BATCH_WINDOW_AT_RISK:
+            missed = status.assessment.projected_missed or 0
+            return f"{batch} will leave about {_share(missed, seen.total)} unmade: {done}{_window(status.progress)}{_paces(status)}"
+        case AlertName.BATCH_FAILURE_RATE_HIGH:
+            outcomes = status.outcomes
+            made = outcomes.success + outcomes.error if outcomes else 0
+            return f"{batch}: {_share(outcomes.error if outcomes else 0, made)} of {made:,} failed so far: {done}"
         case AlertName.BATCH_OVERDUE:
             end = seen.window_end or seen.at
             late = words.duration(seen.at - end)
@@ -179,18 +184,21 @@ def _batch_summary(name: AlertName, status: Status) -> str:
             return f"{batch} cannot be observed: {count} polls in a row failed, last seen {words.instant(since)} at {done}"
 
 
-def _batch_description(name: AlertName) -> str:
+def _batch_description(name: AlertName, status: Status) -> str:
     """What it means and what to do."""
     match name:
         case AlertName.BATCH_STALLED:
             return "Calls should be going out now and none is. People in this batch are not being called."
         case AlertName.BATCH_ENDED:
-            return "completedCount covers created and failed calls alike; the outcomes of single calls were not read."
+            return "It reached people as it should." if status.final_outcomes else _BY_COUNTS
         case AlertName.BATCH_ENDED_INCOMPLETE:
-            return (
-                "These people were not called, and Ultravox will not call them any more. By the batch's own "
-                "counts; the outcomes of single calls were not read."
-            )
+            who = f"`batch-monitor uncalled {status.key.batch_id}` lists whom to call again."
+            unread = "" if status.final_outcomes else f" {_BY_COUNTS}"
+            return f"These people were not reached, and Ultravox will not call them any more. {who}{unread}"
+        case AlertName.BATCH_WINDOW_AT_RISK:
+            return "Extend the window, raise the pace (lines, throttle), or choose whom to leave out, while there is time."
+        case AlertName.BATCH_FAILURE_RATE_HIGH:
+            return "Failed calls count as completed, and nobody is called again by itself. Look at the cause before the rest fails too."
         case AlertName.BATCH_OVERDUE:
             return "No call is made after the window's end. Extend the window, or the rest stays uncalled."
         case AlertName.BATCH_PAUSED_TOO_LONG:
@@ -201,20 +209,57 @@ def _batch_description(name: AlertName) -> str:
             return "The account answers, this batch does not: what is shown of it is its last known state."
 
 
-def _batch_cause(name: AlertName, status: Status, account: AccountStatus) -> str:
-    failing = status.failing
-    match name:
-        case AlertName.BATCH_PAUSED_TOO_LONG if status.progress and status.progress.paused_since:
-            return f"seen paused since {words.instant(status.progress.paused_since)}"
-        case AlertName.BATCH_UNREACHABLE | AlertName.BATCH_GONE if failing:
-            return failing.message
-        case AlertName.BATCH_STALLED if account.at_cap:
-            cap = f"{account.active_calls} of {account.allowed_concurrent_calls} calls active"
-            return f"the account is at its cap: {cap}"
-        case AlertName.BATCH_STALLED | AlertName.BATCH_OVERDUE if account.failing:
-            return f"API unreachable since {words.instant(account.failing.since)}"
-        case _:
-            return UNKNOWN_CAUSE
+_ENDS = frozenset({AlertName.BATCH_ENDED, AlertName.BATCH_ENDED_INCOMPLETE})
+
+_BY_COUNTS = "By the batch's own counts, which take failed calls for completed; the outcomes of its calls could not be read."
+
+
+def end_report(status: Status, progress: Progress) -> str:
+    """What came of a batch that has ended, in one line of numbers."""
+    seen, outcomes = progress.last, status.final_outcomes
+    life = _life(progress)
+    parts = [f"{words.calls(seen.total)} in all"]
+    if outcomes is not None:
+        parts += [f"{outcomes.success:,} succeeded", f"{outcomes.error:,} failed"]
+        parts += [f"{outcomes.pending:,} still under way"] if outcomes.pending else []
+        parts += [f"{outcomes.expired:,} expired"]
+    else:
+        parts += ["outcomes unknown"]
+    parts += [f"{seen.remaining:,} not made", f"took {words.duration(life)}"]
+    if life > 0 and seen.completed:
+        parts.append(f"mean pace {words.pace(seen.completed / life)}")
+    parts.append(
+        f"paused for {words.duration(progress.paused_seconds)}"
+        if progress.paused_seconds
+        else "never seen paused"
+    )
+    if seen.window_end is not None:
+        start = max(seen.created, seen.window_start or seen.created)
+        window = (seen.window_end - start).total_seconds()
+        if window > 0:
+            parts.append(f"used {words.percent(min(1.0, life / window))} of its window")
+    return ", ".join(parts)
+
+
+def _unreached(status: Status, seen: Observation) -> str:
+    """`82 calls (20 %) not made`, `and 12 failed`."""
+    outcomes = status.final_outcomes
+    failed = f"{_share(outcomes.error, seen.total)} failed" if outcomes and outcomes.error else ""
+    unmade = f"{_share(seen.remaining, seen.total)} not made" if seen.remaining or not failed else ""
+    return " and ".join(part for part in (unmade, failed) if part)
+
+
+def _share(count: int, total: int) -> str:
+    """`82 calls (20 %)`."""
+    return f"{words.calls(count)} ({words.percent(count / total)})" if total else words.calls(count)
+
+
+def _paces(status: Status) -> str:
+    """`, at 60 calls/h where 120 calls/h are needed`."""
+    now, needed = status.assessment.calls_per_second, status.assessment.needed_calls_per_second
+    if now is None or needed is None:
+        return ""
+    return f", at {words.pace(now)} where {words.pace(needed)} are needed"
 
 
 def _window(progress: Progress) -> str:

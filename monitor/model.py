@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class State(StrEnum):
@@ -53,6 +53,14 @@ class AlertName(StrEnum):
     BATCH_GONE = "BatchGone"
     ACCOUNT_UNREACHABLE = "AccountUnreachable"
     ACCOUNT_KEY_REJECTED = "AccountKeyRejected"
+
+
+class Urgency(IntEnum):
+    """How soon a request to Ultravox should be made, the most urgent first."""
+
+    ALARM = 0  # what an alert depends on: the account's probe, batches closest to trouble
+    POLL = 1
+    LATER = 2  # what nobody waits for: waiting batches, discovery, outcomes, names
 
 
 class CallStatus(StrEnum):
@@ -149,6 +157,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """When the count of completed calls of a throttled batch was seen to have grown, and to what."""
+
+    at: datetime  # the API's clock
+    completed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """All that good observations of one batch have taught us. It survives a restart."""
 
@@ -162,6 +178,8 @@ class Progress:
     end_seen: int = 0  # consecutive observations with this very endedAt
     expected_seconds: float = 0.0  # time in which calls were expected, over the batch's life with us
     samples: tuple[Sample, ...] = ()
+    paused_seconds: float = 0.0  # time between observations that both said paused
+    marks: tuple[Mark, ...] = ()  # what the throttle of this batch has let through; () without a throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +204,11 @@ class Outcomes:
     success: int
     expired: int
     error: int
+
+    @property
+    def made(self) -> int:
+        """Calls that were created or failed, as completedCount counts them."""
+        return self.pending + self.success + self.error
 
     @property
     def error_ratio(self) -> float | None:
@@ -233,6 +256,16 @@ class Assessment:
     projected_missed: int | None = None  # left unmade at windowEnd, as far as can be foreseen
     projected_missed_range: tuple[int, int] | None = None  # the fewest and the most that are likely
     needed_calls_per_second: float | None = None  # the pace at which the last call would be made at windowEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is true around a batch: it explains silence, and bounds how fast the batch can be."""
+
+    throttle_spent: bool = False  # or may be, as far as was watched
+    throttle: str | None = None  # the clause that says so
+    at_cap: bool = False  # the account makes all the concurrent calls that it may
+    most_calls_per_second: float | None = None  # what throttles and free lines allow; None: not known
 
 
 Labels = tuple[tuple[str, str], ...]
@@ -324,11 +357,21 @@ class Status:
     last_success_at: datetime | None = None
     last_poll_at: datetime | None = None
     next_poll_at: datetime | None = None
+    around: Circumstances = Circumstances()
+    outcomes: Outcomes | None = None  # None: not read yet
+    failed_calls: FailedCalls | None = None  # None: not asked for, or not known
     alerts: tuple[AlertState, ...] = ()
 
     @property
     def key(self) -> BatchKey:
         return self.target.key
+
+    @property
+    def final_outcomes(self) -> Outcomes | None:
+        """The outcomes at the end. None: not ended, or not read since."""
+        ended_at = self.progress.last.ended_at if self.progress else None
+        known = self.outcomes is not None and ended_at is not None and self.outcomes.at >= ended_at
+        return self.outcomes if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +401,15 @@ class AccountStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoveryStatus:
+    """How the finding of an account's batches goes."""
+
+    account: str
+    last_success_at: datetime | None = None  # when every agent's batches were last read to the end
+    over_limit: int = 0  # batches that are not watched because `max_batches` are
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStatus:
     """One receiver's queue."""
 
@@ -376,6 +428,7 @@ class Snapshot:
     batches: tuple[Status, ...] = ()
     accounts: tuple[AccountStatus, ...] = ()
     queues: tuple[QueueStatus, ...] = ()
+    discoveries: tuple[DiscoveryStatus, ...] = ()
     store_writable: bool = True
 
     @property

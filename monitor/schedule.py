@@ -16,6 +16,7 @@ from typing import Any
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.date import DateTrigger
 
 from monitor.clock import Clock
 
@@ -93,11 +94,29 @@ class Schedule:
         job: Callable[[], Awaitable[None]],
         *,
         first_after: timedelta | None = None,
+        first_not_after: timedelta | None = None,
     ) -> None:
         """Run `job` every `interval` at its own place in it, replacing a job of the same id.
 
         `first_after`: run it for the first time so long from now, instead of at its first place.
+        `first_not_after`: the same, unless its first place comes sooner.
         """
+        trigger = SpreadTrigger(job_id, interval)
+        options: dict[str, Any] = {}
+        if first_after is not None:
+            options["next_run_time"] = self._clock() + first_after
+        elif first_not_after is not None:
+            now = self._clock()
+            options["next_run_time"] = min(trigger.get_next_fire_time(None, now), now + first_not_after)
+        self._add(job_id, job, trigger, options)
+
+    def once(self, job_id: str, at: datetime, job: Callable[[], Awaitable[None]]) -> None:
+        """Run `job` once, at this instant, replacing a job of the same id."""
+        self._add(job_id, job, DateTrigger(at, timezone=UTC), {})
+
+    def _add(
+        self, job_id: str, job: Callable[[], Awaitable[None]], trigger: BaseTrigger, options: dict[str, Any]
+    ) -> None:
 
         async def run() -> None:
             task = asyncio.current_task()
@@ -110,12 +129,7 @@ class Schedule:
                 if not self._stopping:  # else it is meant, and APScheduler would log it as an error
                     raise
 
-        options: dict[str, Any] = {}
-        if first_after is not None:
-            options["next_run_time"] = self._clock() + first_after
-        self._scheduler.add_job(
-            run, SpreadTrigger(job_id, interval), id=job_id, replace_existing=True, **options
-        )
+        self._scheduler.add_job(run, trigger, id=job_id, replace_existing=True, **options)
 
     def remove(self, job_id: str) -> None:
         """Run it no more; a run under way ends by itself."""
@@ -171,4 +185,4 @@ class Schedule:
         logger.warning("the wall clock was set; polling goes on by the new time", extra={"by": str(by)})
         now = self._clock()
         for job in self._scheduler.get_jobs():
-            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
+            job.modify(next_run_time=job.trigger.get_next_fire_time(None, now) or now)

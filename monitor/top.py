@@ -101,6 +101,30 @@ def screen(
     )
 
 
+def explained(data: dict[str, Any]) -> RenderableType:
+    """A batch, and for each alert whether it fires, why, and when it would."""
+    batch, now = data["batch"], datetime.fromisoformat(data["at"])
+    head = Text.assemble(
+        (batch["batch"], "bold"),
+        " is ",
+        (batch["state"], _STYLES.get(batch["state"], "")),
+        f": {batch['why']}",
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+    table.add_column("ALERT", no_wrap=True)
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("WHY", ratio=1)
+    table.add_column("IF NOTHING CHANGES", no_wrap=True)
+    for one in data["explanations"]:
+        style = {"firing": "bold red", "pending": "yellow"}.get(one["state"], "dim")
+        fires_at = one["fires_at"]
+        then = (
+            "" if fires_at is None else f"fires in {words.duration(datetime.fromisoformat(fires_at) - now)}"
+        )
+        table.add_row(one["alertname"], Text(one["state"], style=style), Text(one["why"]), then)
+    return Group(head, Text(), table)
+
+
 def _window(batch: dict[str, Any], now: datetime) -> str:
     start, end = (batch.get(name) for name in ("window_start", "window_end"))
     if batch["state"] in {"ended", "incomplete"}:

@@ -50,6 +50,7 @@ class Account:
     api: ultravox.ApiSettings
     policy: Policy
     watches: tuple[targets.Watch, ...]
+    discovery: targets.Discovery | None  # None: the batches named above, and no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class Config:
     """A whole configuration, without a mistake."""
 
     accounts: tuple[Account, ...]
+    interval: timedelta  # between two polls of a running batch
     account_interval: timedelta  # between two probes of an account
+    outcomes_interval: timedelta  # between two readings of a running batch's outcomes
     receivers: Mapping[str, Channel]
     links: messages.Links
     storage_path: Path | None
@@ -78,13 +81,25 @@ def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None =
         raise ConfigError(path, (Mistake(1, 1, "", f"cannot be read: {error.strerror}"),)) from None
     if len(content) > SIZE_LIMIT:
         raise ConfigError(path, (Mistake(1, 1, "", "larger than 4 MiB"),))
+    return _read(path, path.parent, content, environ, listen_address, sources=(path,))
+
+
+def _read(
+    path: Path,
+    folder: Path,
+    content: bytes,
+    environ: Mapping[str, str],
+    listen_address: str | None,
+    *,
+    sources: tuple[Path, ...],
+) -> Config:
     found = document.parse(content, environ)
     if listen_address is not None and isinstance(found.data, dict):
         web = found.data.setdefault("web", {})
         if isinstance(web, dict):
             web["listen_address"] = listen_address
     file = _validated(found)
-    secrets = Secrets(found, path.parent)
+    secrets = Secrets(found, folder)
     keys, channels = checked(found, secrets)
     if file is None or found.mistakes:
         raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources))
@@ -95,18 +110,30 @@ def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None =
             for account, key in zip(file.accounts, keys, strict=True)
             if key is not None
         ),
+        interval=file.poll.interval,
         account_interval=file.poll.account_interval,
+        outcomes_interval=file.poll.outcomes_interval,
         receivers={
             receiver.name: channel
             for receiver, channel in zip(file.receivers, channels, strict=True)
             if channel is not None
         },
         links=messages.Links(file.links.dashboard_url, file.links.runbook_url),
-        storage_path=None if file.storage.path is None else path.parent / file.storage.path,
+        storage_path=None if file.storage.path is None else folder / file.storage.path,
         web=WebSettings(host, port, file.web.external_url),
         secrets=tuple(secrets.found),
-        sources=(path, *secrets.sources),
+        sources=(*sources, *secrets.sources),
     )
+
+
+def load_default(environ: Mapping[str, str], *, listen_address: str | None = None) -> Config:
+    """What is watched without a configuration file: every batch of the account of ULTRAVOX_API_KEY.
+
+    ULTRAVOX_BASE_URL names another Ultravox, the simulator for one. ConfigError when they cannot be used.
+    """
+    base_url = ", base_url: '${ULTRAVOX_BASE_URL}'" if environ.get("ULTRAVOX_BASE_URL") else ""
+    content = f"accounts: [{{name: default, api_key: '${{ULTRAVOX_API_KEY}}'{base_url}}}]"
+    return _read(Path("(environment)"), Path(), content.encode(), environ, listen_address, sources=())
 
 
 def _validated(found: Document) -> schema.File | None:
@@ -162,11 +189,20 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _account(file: schema.File, account: schema.Account, key: SecretStr) -> Account:
     layers: list[schema.BatchAlerts] = [file.alerts, account.alerts]
-    agents = {agent.agent_id: agent for agent in account.agents}
+    agents = {
+        agent.agent_id: targets.AgentSettings(
+            agent.name,
+            messages.sorted_labels(dict(agent.labels)),
+            _rules(file.poll, [*layers, agent.alerts]),
+            _policy([*layers, agent.alerts]),
+        )
+        for agent in account.agents
+    }
+    of_agents = {agent.agent_id: agent.alerts for agent in account.agents}
     watches = []
     for batch in account.batches:
         agent = agents.get(batch.agent_id)
-        own = [*layers, *([agent.alerts] if agent else []), batch.alerts]
+        own = [*layers, *([of_agents[batch.agent_id]] if agent else []), batch.alerts]
         labels = (dict(agent.labels) if agent else {}) | batch.labels
         watches.append(
             targets.Watch(
@@ -184,7 +220,27 @@ def _account(file: schema.File, account: schema.Account, key: SecretStr) -> Acco
     api = ultravox.ApiSettings(
         account.name, key, account.base_url, file.poll.timeout, account.max_requests_per_second
     )
-    return Account(account.name, api, _policy(layers), tuple(watches))
+    settings = targets.AgentSettings(rules=_rules(file.poll, layers), policy=_policy(layers))
+    discovery = _discovery(account, settings, agents)
+    return Account(account.name, api, _policy(layers), tuple(watches), discovery)
+
+
+def _discovery(
+    account: schema.Account, settings: targets.AgentSettings, agents: dict[str, targets.AgentSettings]
+) -> targets.Discovery | None:
+    """What is to be found. An account that names no batch and says nothing else is watched whole."""
+    if account.discover is None and (account.batches or "discover" in account.model_fields_set):
+        return None
+    block = account.discover or schema.Discover()
+    return targets.Discovery(
+        block.agents,
+        block.interval,
+        block.keep_ended_for,
+        block.max_age,
+        block.max_batches,
+        settings,
+        agents,
+    )
 
 
 def _rules(poll: schema.Poll, layers: list[schema.BatchAlerts]) -> Rules:
@@ -212,9 +268,16 @@ def _policy(layers: list[schema.BatchAlerts]) -> Policy:
             rules[name] = rule
     policy = Policy(rules)
     for layer in layers:
-        unmade = layer.ended_incomplete.unmade_over if layer.ended_incomplete else None
-        if unmade is not None:
+        ended, failing = layer.ended_incomplete, layer.failure_rate_high
+        if ended is not None and ended.unmade_over is not None:
+            unmade = ended.unmade_over
             policy = replace(policy, unmade_over_count=unmade.count, unmade_over_ratio=unmade.ratio)
+        if ended is not None and ended.failed_ratio is not None:
+            policy = replace(policy, failed_ratio=ended.failed_ratio)
+        if failing is not None and failing.ratio is not None:
+            policy = replace(policy, failure_ratio=failing.ratio)
+        if failing is not None and failing.min_calls is not None:
+            policy = replace(policy, failure_min_calls=failing.min_calls)
     return policy
 
 

@@ -204,10 +204,21 @@ class Unmade(Block):
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+_Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
 class EndedIncompleteAlert(OneShotAlert):
     """BatchEndedIncomplete."""
 
     unmade_over: Unmade | None = None
+    failed_ratio: _Ratio | None = None
+
+
+class FailureRateHighAlert(Alert):
+    """BatchFailureRateHigh."""
+
+    ratio: _Ratio | None = None
+    min_calls: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class BatchAlerts(Block):
@@ -217,6 +228,8 @@ class BatchAlerts(Block):
     ended: OneShotAlert | None = None
     ended_incomplete: EndedIncompleteAlert | None = None
     overdue: Alert | None = None
+    window_at_risk: Alert | None = None
+    failure_rate_high: FailureRateHighAlert | None = None
     paused_too_long: Alert | None = None
     unreachable: Alert | None = None
     gone: Alert | None = None
@@ -248,6 +261,29 @@ class Agent(Block):
     alerts: BatchAlerts = BatchAlerts()
 
 
+def _agents(value: object) -> tuple[str, ...] | None:
+    """`all`, or agents by id or by a pattern of their names."""
+    if value == "all":
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+        raise _wrong("must be `all`, or a list of agents' ids and patterns of their names, like `renewals*`")
+    if not all(one.isprintable() and len(one) <= 200 for one in value):
+        raise _wrong("holds a pattern with control characters, or one longer than 200 characters")
+    return tuple(value)
+
+
+class Discover(Block):
+    """Watch every batch of these agents, as they come and go."""
+
+    agents: Annotated[tuple[str, ...] | None, PlainValidator(_agents)] = None  # None: all
+    interval: Annotated[Duration, _between(_SECOND, _HOUR, "must be between 1s and 1h")] = timedelta(
+        minutes=2
+    )
+    keep_ended_for: Duration = timedelta(hours=24)
+    max_age: Patience | None = None
+    max_batches: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+
+
 class Account(Block):
     """An account, its key and its batches."""
 
@@ -259,6 +295,7 @@ class Account(Block):
     alerts: AllAlerts = AllAlerts()
     agents: list[Agent] = []
     batches: list[Batch] = []
+    discover: Discover | None = None
 
 
 class Poll(Block):
@@ -267,6 +304,9 @@ class Poll(Block):
     interval: Interval = timedelta(seconds=30)
     timeout: Timeout = timedelta(seconds=10)
     account_interval: Interval = timedelta(minutes=1)
+    outcomes_interval: Annotated[
+        Duration, _between(_SECOND, timedelta(days=1), "must be between 1s and 1d")
+    ] = timedelta(minutes=5)
 
 
 class Alertmanager(Block):

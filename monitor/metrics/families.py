@@ -12,7 +12,7 @@ from datetime import datetime
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.samples import Sample
 
-from monitor.model import AccountStatus, Phase, Snapshot, State, Status
+from monitor.model import AccountStatus, CallStatus, Phase, Snapshot, State, Status
 
 BATCH = ("account", "agent_id", "batch_id")
 
@@ -28,6 +28,22 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         count = sum(status.assessment.state is state for status in snapshot.batches)
         states.add_metric([state.value], count)
     yield states
+    over = GaugeMetricFamily(
+        "ultravox_monitor_batches_over_limit",
+        "Batches that were found and are not watched because discover.max_batches are.",
+        labels=["account"],
+    )
+    discovered = GaugeMetricFamily(
+        "ultravox_monitor_discovery_last_success_timestamp_seconds",
+        "When the batches of every agent of the account were last read to the end; absent before.",
+        labels=["account"],
+    )
+    for discovery in snapshot.discoveries:
+        over.add_metric([discovery.account], discovery.over_limit)
+        if discovery.last_success_at is not None:
+            discovered.add_metric([discovery.account], discovery.last_success_at.timestamp())
+    yield over
+    yield discovered
     pending = GaugeMetricFamily(
         "ultravox_monitor_notifications_pending", "Messages that wait to be sent.", labels=["receiver"]
     )
@@ -61,6 +77,11 @@ def _batch_families(batches: tuple[Status, ...]) -> Iterator[Metric]:
     firing = GaugeMetricFamily(
         "ultravox_batch_alert_firing", "1 while the alert fires, with the labels the alert was sent with."
     )
+    calls = GaugeMetricFamily(
+        "ultravox_batch_scheduled_calls",
+        "Calls by what has become of them, as last read; absent until then.",
+        labels=[*BATCH, "status"],
+    )
     values = {name: GaugeMetricFamily(name, text, labels=BATCH) for name, text in _BATCH_GAUGES}
     for status in batches:
         labels = [status.target.account, status.key.agent_id, status.key.batch_id]
@@ -77,6 +98,10 @@ def _batch_families(batches: tuple[Status, ...]) -> Iterator[Metric]:
         for name, value in _batch_values(status):
             if value is not None:
                 values[name].add_metric(labels, value)
+        if status.outcomes is not None:
+            for of in CallStatus:
+                name = of.name.lower()
+                calls.add_metric([*labels, name], getattr(status.outcomes, name))
         for alert in status.alerts:
             if alert.phase is Phase.FIRING:
                 said = dict(alert.labels)
@@ -85,6 +110,7 @@ def _batch_families(batches: tuple[Status, ...]) -> Iterator[Metric]:
     yield info
     yield states
     yield from values.values()
+    yield calls
     yield firing
 
 
@@ -128,11 +154,11 @@ _BATCH_GAUGES: tuple[tuple[str, str], ...] = (
     ),
     (
         "ultravox_batch_projected_missed_calls",
-        f"Calls left unmade at the window's end at that pace. {LAST_GOOD_POLL}",
+        f"Calls that will be left unmade at the window's end if things go on as they do. {LAST_GOOD_POLL}",
     ),
     (
         "ultravox_batch_up",
-        "1 if the latest poll of the batch succeeded, 0 if it failed; absent before the first.",
+        "1 if the latest poll of the batch succeeded, 0 if it failed; absent before the first, and once it is polled no more.",
     ),
     ("ultravox_batch_last_success_timestamp_seconds", "When a poll of the batch last succeeded."),
     ("ultravox_batch_next_poll_timestamp_seconds", "When the batch is to be polled next."),
@@ -140,7 +166,7 @@ _BATCH_GAUGES: tuple[tuple[str, str], ...] = (
 
 
 def _batch_values(status: Status) -> Iterator[tuple[str, float | None]]:
-    if status.last_poll_at is not None:
+    if status.last_poll_at is not None and status.next_poll_at is not None:  # else polling it has ended
         yield "ultravox_batch_up", float(status.failing is None)
     yield "ultravox_batch_last_success_timestamp_seconds", _timestamp(status.last_success_at)
     yield "ultravox_batch_next_poll_timestamp_seconds", _timestamp(status.next_poll_at)

@@ -12,7 +12,16 @@ from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter
 
-from monitor.model import AccountStatus, AlertState, BatchKey, Failing, Notification, Progress, Status
+from monitor.model import (
+    AccountStatus,
+    AlertState,
+    BatchKey,
+    Failing,
+    Notification,
+    Outcomes,
+    Progress,
+    Status,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,7 @@ class BatchRecord:
     last_success_at: datetime | None = None
     alerts: tuple[AlertState, ...] = ()
     dropped_at: datetime | None = None  # since when it is no longer watched
+    outcomes: Outcomes | None = None
 
     @classmethod
     def of(cls, status: Status) -> Self:
@@ -39,6 +49,7 @@ class BatchRecord:
             status.failing,
             status.last_success_at,
             status.alerts,
+            outcomes=status.outcomes,
         )
 
 

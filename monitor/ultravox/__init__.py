@@ -1,7 +1,6 @@
 """The Ultravox API, read only. Nothing outside this package talks to it."""
 
 from monitor.ultravox.client import ENDPOINTS, AccountAnswer, AgentAnswer, BatchPage, Call, Client
-from monitor.ultravox.limiter import Urgency
 from monitor.ultravox.transport import ApiSettings, UltravoxError
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "Call",
     "Client",
     "UltravoxError",
-    "Urgency",
 ]

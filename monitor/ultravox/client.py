@@ -6,7 +6,7 @@ somebody else wrote, and the key is sent to no such address.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -22,10 +22,10 @@ from monitor.model import (
     Outcomes,
     Throttle,
     ThrottleRule,
+    Urgency,
 )
 from monitor.ultravox import payload
 from monitor.ultravox.call_errors import classes
-from monitor.ultravox.limiter import Urgency
 from monitor.ultravox.transport import ApiSettings, Transport, UltravoxError
 
 ENDPOINTS = (
@@ -69,7 +69,8 @@ class BatchPage:
     """A page of an agent's batches: what was seen of each, or why it could not be read."""
 
     batches: dict[str, Observation | UltravoxError]  # by batch id
-    total: int  # batches of the agent, by the API's count
+    entries: int  # on this page, those that cannot be read and those met before included
+    total: int | None  # batches of the agent, by the API's count
     last: bool  # whether the list ends here
 
 
@@ -108,7 +109,7 @@ class Client:
 
     async def list_batches(
         self, agent_id: str, *, urgency: Urgency = Urgency.POLL
-    ) -> AsyncIterator[BatchPage]:
+    ) -> AsyncGenerator[BatchPage]:
         """The agent's batches, page by page; their order means nothing. UltravoxError at the page that fails.
 
         A batch that cannot be read spoils no other: it has its error in its place.
@@ -126,7 +127,7 @@ class Client:
                         batches[batch_id.lower()] = self._transport.error(
                             FailureReason.BAD_RESPONSE, f"list_batches: {error}"
                         )
-            yield BatchPage(batches, page.total, last)
+            yield BatchPage(batches, len(page.results), page.total, last)
 
     async def list_agents(self) -> tuple[AgentAnswer, ...]:
         """Every agent of the account, each once. UltravoxError."""
@@ -174,9 +175,11 @@ class Client:
             )
             for status in CallStatus
         ]
-        counts = {
-            status.name.lower(): answer.body.total for status, answer in zip(CallStatus, answers, strict=True)
-        }
+        counts: dict[str, int] = {}
+        for status, answer in zip(CallStatus, answers, strict=True):
+            if answer.body.total is None:
+                raise self._transport.error(FailureReason.BAD_RESPONSE, "scheduled_calls: without a total")
+            counts[status.name.lower()] = answer.body.total
         return Outcomes(at=max(answer.at for answer in answers), **counts)
 
     async def get_failed_calls(self, key: BatchKey) -> tuple[tuple[CallError, int], ...]:
@@ -191,7 +194,7 @@ class Client:
         calls = self._read("scheduled_calls", payload.ScheduledCall, answer.body)
         return classes(call.error or "" for call in calls if call.status is CallStatus.ERROR)
 
-    async def list_calls(self, key: BatchKey, status: CallStatus) -> AsyncIterator[Call]:
+    async def list_calls(self, key: BatchKey, status: CallStatus) -> AsyncGenerator[Call]:
         """The batch's calls of one status, to the last. UltravoxError."""
         path = f"{_batch_path(key)}/scheduled_calls"
         async for calls in self._items(

@@ -11,18 +11,11 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
-from enum import IntEnum
+
+from monitor.model import Urgency
 
 HEAD_START = 5.0
 """Seconds of waiting that a step of urgency is worth."""
-
-
-class Urgency(IntEnum):
-    """How soon a request should be made, the most urgent first."""
-
-    ALARM = 0  # what an alert depends on: the account's probe, batches closest to trouble
-    POLL = 1
-    LATER = 2  # what nobody waits for: waiting batches, discovery, outcomes, names
 
 
 def admit(free_at: float, now: float, rate: float) -> tuple[float, float]:

@@ -95,7 +95,7 @@ class Page(Payload):
 
     results: list[Any]
     next: Annotated[str, StringConstraints(max_length=8192)] | None = None
-    total: _Count = 0
+    total: _Count | None = None
 
 
 class Rule(Payload):

@@ -19,10 +19,10 @@ from pydantic import SecretStr
 
 from monitor import __version__
 from monitor.clock import Clock
-from monitor.model import FailureReason
+from monitor.model import FailureReason, Urgency
 from monitor.retry_after import retry_after
 from monitor.ultravox import payload
-from monitor.ultravox.limiter import Limiter, Urgency
+from monitor.ultravox.limiter import Limiter
 
 BODY_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer, unpacked, that are read at most."""

@@ -5,13 +5,25 @@ Pure: plain dictionaries from a Snapshot. Names follow the metrics; times are RF
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from monitor import __version__, messages
-from monitor.model import AccountStatus, AlertState, Failing, Phase, Severity, Snapshot, State, Status
+from monitor.explain import Explanation
+from monitor.model import (
+    AccountStatus,
+    AlertState,
+    CallStatus,
+    Failing,
+    Outcomes,
+    Phase,
+    Severity,
+    Snapshot,
+    State,
+    Status,
+)
 
 _WORST_FIRST = (
     State.STALLED,
@@ -50,6 +62,14 @@ def batches(snapshot: Snapshot) -> dict[str, Any]:
             "version": __version__,
             "batches": [_batch(status) for status in worst_first(snapshot.batches)],
             "accounts": [_account(account) for account in snapshot.accounts],
+            "discoveries": [
+                {
+                    "account": one.account,
+                    "last_success": _time(one.last_success_at),
+                    "batches_over_limit": one.over_limit,
+                }
+                for one in snapshot.discoveries
+            ],
         }
     )
 
@@ -60,6 +80,30 @@ def alerts(snapshot: Snapshot) -> dict[str, Any]:
     found.sort(key=lambda state: state.since, reverse=True)
     found.sort(key=lambda state: (state.phase is not Phase.FIRING, _SEVERITY_ORDER.index(state.severity)))
     return _success({"at": _time(snapshot.at), "alerts": [_alert(state) for state in found]})
+
+
+def explanations(status: Status, found: Iterable[Explanation], now: datetime) -> dict[str, Any]:
+    """The answer of `/api/v1/explain`: a batch, and each alert with why it does or does not fire."""
+    return _success(
+        {
+            "at": _time(now),
+            "batch": _batch(status),
+            "explanations": [
+                {
+                    "alertname": one.alert.value,
+                    "state": one.standing,
+                    "why": one.why,
+                    "fires_at": _time(one.fires_at),
+                }
+                for one in found
+            ],
+        }
+    )
+
+
+def error(kind: str, text: str) -> dict[str, Any]:
+    """An answer that is an error, in the shape of Prometheus' API."""
+    return {"status": "error", "errorType": kind, "error": text}
 
 
 def _standing(snapshot: Snapshot) -> Iterator[tuple[Status | AccountStatus, AlertState]]:
@@ -100,6 +144,9 @@ def _batch(status: Status) -> dict[str, Any]:
         "completed_calls_per_second": assessed.calls_per_second,
         "estimated_end": _time(assessed.estimated_end),
         "projected_missed_calls": assessed.projected_missed,
+        "projected_missed_calls_range": assessed.projected_missed_range,
+        "needed_calls_per_second": assessed.needed_calls_per_second,
+        "outcomes": None if status.outcomes is None else _outcomes(status.outcomes),
         "last_success": _time(status.last_success_at),
         "last_poll": _time(status.last_poll_at),
         "next_poll": _time(status.next_poll_at),
@@ -122,6 +169,12 @@ def _batch(status: Status) -> dict[str, Any]:
             "last_progress": _time(status.progress.last_progress_at),
         }
     return answer
+
+
+def _outcomes(outcomes: Outcomes) -> dict[str, Any]:
+    return {"at": _time(outcomes.at)} | {
+        status.name.lower(): getattr(outcomes, status.name.lower()) for status in CallStatus
+    }
 
 
 def _account(account: AccountStatus) -> dict[str, Any]:

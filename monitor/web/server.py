@@ -15,8 +15,9 @@ import jinja2
 from aiohttp import hdrs, web
 
 from monitor import __version__, words
+from monitor.explain import Explanation
 from monitor.metrics import Instruments, render
-from monitor.model import Phase, Snapshot
+from monitor.model import Phase, Snapshot, Status
 from monitor.web import answers
 
 _TEMPLATES = jinja2.Environment(
@@ -60,6 +61,9 @@ class Surface(Protocol):
     def snapshot(self) -> Snapshot:
         """What is known now."""
 
+    def explain(self, batch_id: str) -> list[tuple[Status, tuple[Explanation, ...]]]:
+        """The watched batches whose id begins like this, each with why its alerts fire or do not."""
+
     def healthy(self) -> bool:
         """Whether the scheduler lives. That this can be asked shows that the loop does."""
 
@@ -81,6 +85,7 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
             web.get("/metrics", partial(_metrics, surface, instruments)),
             web.get("/api/v1/batches", partial(_json, surface, answers.batches)),
             web.get("/api/v1/alerts", partial(_json, surface, answers.alerts)),
+            web.get("/api/v1/explain", partial(_explain, surface)),
             web.get("/-/healthy", partial(_healthy, surface)),
             web.get("/-/ready", partial(_ready, surface)),
             web.post("/-/reload", partial(_reload, surface)),
@@ -116,6 +121,24 @@ async def _json(
     surface: Surface, answer: Callable[[Snapshot], dict[str, Any]], _: web.Request
 ) -> web.Response:
     return web.json_response(answer(surface.snapshot()), headers={"Cache-Control": "no-store"})
+
+
+async def _explain(surface: Surface, request: web.Request) -> web.Response:
+    batch_id = request.query.get("batch_id", "")
+    found = surface.explain(batch_id) if batch_id else []
+    if len(found) == 1:
+        [(status, explanations)] = found
+        answer, code = answers.explanations(status, explanations, surface.snapshot().at), 200
+    elif found:
+        answer, code = (
+            answers.error("bad_data", f"{len(found)} batches' ids begin like this: give more of it"),
+            400,
+        )
+    elif batch_id:
+        answer, code = answers.error("not_found", "no watched batch has this id"), 404
+    else:
+        answer, code = answers.error("bad_data", "say which: ?batch_id=…, or the beginning of it"), 400
+    return web.json_response(answer, status=code, headers={"Cache-Control": "no-store"})
 
 
 async def _healthy(surface: Surface, _: web.Request) -> web.Response:

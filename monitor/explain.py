@@ -1,0 +1,183 @@
+"""Why each alert of a batch fires or does not, with the numbers compared, and when it would if nothing changed.
+
+Pure. It judges nothing anew: conditions.py says what holds, the standing alerts say how far each is; this
+puts both into words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from monitor import alerts, conditions, words
+from monitor.alerts import Condition, Policy
+from monitor.evaluate import CONFIRMED, GONE_AFTER
+from monitor.model import AccountStatus, AlertName, Observation, Phase, State, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One alert of one batch. `fires_at`: if nothing changed, by our clock; None: it would not."""
+
+    alert: AlertName
+    standing: str  # firing, pending, told, inactive, switched off
+    why: str
+    fires_at: datetime | None = None
+
+
+def explain(status: Status, account: AccountStatus, policy: Policy, now: datetime) -> tuple[Explanation, ...]:
+    """Every alert that there is for batches, in the order in which they are stepped."""
+    return tuple(
+        _one(name, status, account, policy, now)
+        for name, kind in alerts.KINDS.items()
+        if not kind.about_account
+    )
+
+
+def _one(
+    name: AlertName, status: Status, account: AccountStatus, policy: Policy, now: datetime
+) -> Explanation:
+    rule = policy.rules.get(name)
+    if rule is None:
+        return Explanation(name, "switched off", "it is switched off in the configuration")
+    news = status.failing is None
+    condition = conditions.of_batch(name, policy, status, account, now, news=news)
+    why, begins = _facts(name, status, account, policy)
+    present = {state.name: state for state in status.alerts}
+    state = present.get(name)
+    if state is not None and state.phase is Phase.FIRING:
+        since = f"since {words.instant(state.since)}"
+        clearing = "; it is clear, and will be resolved when it stays so" if state.clear_since else ""
+        return Explanation(name, "firing", f"{why}; firing {since}{clearing}")
+    if state is not None and state.phase is Phase.TOLD:
+        return Explanation(name, "told", why)
+    over = alerts.superseder(name, present)
+    if condition.holds and over is not None and over.phase is Phase.FIRING:
+        return Explanation(name, "inactive", f"{why}; {over.name} fires and says more")
+    held = next((one.name for one in account.alerts if one.phase is Phase.FIRING), None)
+    if condition.holds and held is not None:
+        return Explanation(name, "pending", f"{why}; held back while {held} fires")
+    if condition.holds:
+        began = _since(condition, state.since if state else now, now)
+        holds = f"; it must hold for {words.duration(rule.hold)}" if rule.hold else ""
+        unconfirmed = "" if condition.ripe else "; it must be seen once more"
+        return Explanation(name, "pending", f"{why}{holds}{unconfirmed}", max(now, began + rule.hold))
+    if not news and condition.holds is None:
+        why = f"{why}; nothing was seen of it since, so nothing moves"
+    return Explanation(name, "inactive", why, None if begins is None else max(now, begins + rule.hold))
+
+
+def _since(condition: Condition, pending_since: datetime, now: datetime) -> datetime:
+    return min(condition.since or pending_since, now)
+
+
+def _facts(
+    name: AlertName, status: Status, account: AccountStatus, policy: Policy
+) -> tuple[str, datetime | None]:
+    """The numbers compared, and from when the condition would hold if nothing changed (our clock)."""
+    if name is AlertName.BATCH_UNREACHABLE:
+        return _unreachable(status, account), None
+    if name is AlertName.BATCH_GONE:
+        missing = status.failing.not_found if status.failing else 0
+        return f"{missing} of {GONE_AFTER} answers in a row that it is not found", None
+    if status.progress is None:
+        return "it has never been observed", None
+    seen = status.progress.last
+    ours = (status.last_success_at or seen.at) - seen.at  # our clock minus the API's
+    match name:
+        case AlertName.BATCH_STALLED:
+            return _stalled(status, seen, ours)
+        case AlertName.BATCH_WINDOW_AT_RISK:
+            return _at_risk(status, seen), None
+        case AlertName.BATCH_OVERDUE:
+            return _overdue(status, seen, ours)
+        case AlertName.BATCH_PAUSED_TOO_LONG:
+            since = status.progress.paused_since
+            said = "it is not paused" if since is None else f"paused since {words.instant(since)}"
+            return said, None
+        case AlertName.BATCH_FAILURE_RATE_HIGH:
+            return _failing_calls(status, policy), None
+        case _:
+            return _ended(status, account, policy), None
+
+
+def _stalled(status: Status, seen: Observation, ours: timedelta) -> tuple[str, datetime | None]:
+    idle, limit = status.assessment.idle_seconds, status.assessment.stall_after_seconds
+    if idle is None or limit is None:
+        return f"no call is expected now: {status.assessment.why}", None
+    cap = " (the account is at its cap)" if status.around.at_cap else ""
+    said = f"no call for {words.duration(idle)} of {words.duration(limit)}{cap}"
+    left = timedelta(seconds=max(0.0, limit - idle))
+    if seen.window_end is not None and seen.at + left >= seen.window_end:
+        return f"{said}; its window closes before that", None
+    return said, seen.at + ours + left
+
+
+def _at_risk(status: Status, seen: Observation) -> str:
+    assessed = status.assessment
+    if seen.window_end is None:
+        return "its window has no end"
+    if assessed.projected_missed is None:
+        return "no pace is known yet" if seen.ended_at is None else "it has ended"
+    span = ""
+    if assessed.projected_missed_range is not None:
+        fewest, most = assessed.projected_missed_range
+        span = f" ({fewest:,} to {most:,})"
+    paces = ""
+    if assessed.calls_per_second is not None and assessed.needed_calls_per_second is not None:
+        paces = f": it makes {words.pace(assessed.calls_per_second)}, {words.pace(assessed.needed_calls_per_second)} are needed"
+    return f"about {words.calls(assessed.projected_missed)}{span} will be left unmade{paces}"
+
+
+def _overdue(status: Status, seen: Observation, ours: timedelta) -> tuple[str, datetime | None]:
+    if seen.ended_at is not None:
+        return "it has ended", None
+    if seen.window_end is None:
+        return "its window has no end", None
+    if status.assessment.state is State.OVERDUE:
+        return f"its window closed at {words.instant(seen.window_end)}, and it has not ended", None
+    end = status.assessment.estimated_end
+    said = f"its window closes at {words.instant(seen.window_end)}"
+    if end is not None and end <= seen.window_end:
+        return f"{said}; it would be done before that", None
+    return said, seen.window_end + ours
+
+
+def _failing_calls(status: Status, policy: Policy) -> str:
+    outcomes = status.outcomes
+    if outcomes is None:
+        return "the outcomes of its calls have not been read yet"
+    made = outcomes.success + outcomes.error
+    ratio = outcomes.error_ratio
+    share = "" if ratio is None else f" ({words.percent(ratio)})"
+    return (
+        f"{outcomes.error:,} of {words.calls(made)} failed{share}; "
+        f"{words.percent(policy.failure_ratio)} of at least {words.calls(policy.failure_min_calls)} are needed"
+    )
+
+
+def _unreachable(status: Status, account: AccountStatus) -> str:
+    failing = status.failing
+    if failing is None:
+        return "its latest poll succeeded"
+    answered = account.last_success_at is not None and account.last_success_at > failing.since
+    since = "has" if answered else "has not"
+    return (
+        f"{failing.count} of {conditions.UNREACHABLE_POLLS} polls in a row failed since "
+        f"{words.instant(failing.since)}; the account {since} answered after the first"
+    )
+
+
+def _ended(status: Status, account: AccountStatus, policy: Policy) -> str:
+    if status.progress is None or status.progress.last.ended_at is None:
+        return "it has not ended"
+    seen, outcomes = status.progress.last, status.final_outcomes
+    if seen.ended_at is not None and seen.ended_at <= account.watched_since:
+        return f"it ended at {words.instant(seen.ended_at)}, before its account was watched: history"
+    tolerated = max(policy.unmade_over_count, policy.unmade_over_ratio * seen.total)
+    failed = "outcomes unknown" if outcomes is None else f"{outcomes.error:,} failed"
+    confirmed = "" if status.progress.end_seen >= CONFIRMED else ", seen once"
+    return (
+        f"ended{confirmed} with {words.calls(seen.remaining)} not made ({tolerated:g} tolerated) and {failed} "
+        f"({words.percent(policy.failed_ratio)} count as incomplete)"
+    )

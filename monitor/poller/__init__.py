@@ -1,0 +1,256 @@
+"""What is seen of a batch: judge it, decide what to say, publish, commit, and hand over what is to be sent.
+
+Here the pure core meets the world. What is read, decided and published is done without an await
+between, so that two things that happen to one batch (a poll, a reload) never work on each other's
+past. Messages leave only after the commit that holds them. When what is asked is rounds' to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from monitor import cadence, causes, decisions, evaluate
+from monitor.decisions import Told
+from monitor.model import (
+    AlertName,
+    BatchKey,
+    FailedCalls,
+    MessageKind,
+    Observation,
+    State,
+    Status,
+    Urgency,
+)
+from monitor.poller.account import Account
+from monitor.poller.book import Book
+from monitor.store import AccountRecord, BatchRecord
+from monitor.ultravox import AccountAnswer, UltravoxError
+
+__all__ = ["Account", "Book", "Poller", "close_clients"]
+
+logger = logging.getLogger(__name__)
+
+EVIDENCE_PATIENCE = 2.0
+"""Seconds that an alert which is about to fire waits for its cause. What comes later is in the next message."""
+
+EVIDENCE_FRESH = timedelta(minutes=5)
+"""How long why calls failed is believed."""
+
+OUTCOMES_PATIENCE = 10.0
+"""Seconds that an end which is about to be told waits for the outcomes of its calls. Then its counts decide."""
+
+_ENDS = frozenset({AlertName.BATCH_ENDED.value, AlertName.BATCH_ENDED_INCOMPLETE.value})
+_EXPLAINED_BY_CALLS = frozenset(name.value for name in causes.EXPLAINED_BY_CALLS)
+
+
+@dataclass(slots=True)
+class Poller:
+    """Asks about what is in the book, and writes there what comes of it."""
+
+    book: Book
+    _gathering: set[BatchKey] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def poll_batch(self, key: BatchKey) -> bool:
+        """Poll one batch. False: it is not to be polled again, an ended batch that has vanished."""
+        account = self.book.owner(key)
+        if account is None:
+            return False
+        watch, started = self.book.watches[key], asyncio.get_running_loop().time()
+        seen: Observation | UltravoxError
+        try:
+            urgency = cadence.urgency(self.book.statuses[key], watch.rules, self.book.clock())
+            seen = await account.client.get_batch(key, urgency=urgency)
+        except UltravoxError as error:
+            seen = error
+        else:
+            if watch.target.agent_name is None:
+                await self.book.agent_names.ask(key.agent_id, account.client, self.book.clock())
+        return await self.take(key, seen, started)
+
+    async def take(self, key: BatchKey, seen: Observation | UltravoxError, started: float) -> bool:
+        """Judge what was seen of a batch, by its own poll or on a page of its agent's.
+
+        `started`: loop seconds at which it was asked for. False: the batch is watched no longer, dropped by
+        a reload meanwhile or, an ended one, vanished.
+        """
+        account = self.book.owner(key)
+        if account is None or key in self._gathering:
+            return account is not None
+        name = account.status.name
+        if isinstance(seen, Observation) and seen.throttle and account.throttles_asked_at is None:
+            self._spawn(account.read_throttles(self.book.clock()))
+        self.book.instruments.polls.labels(name).inc()
+        if isinstance(seen, UltravoxError):
+            self.book.instruments.poll_failures.labels(name, seen.reason.value).inc()
+        goes_on = await self._judge(key, seen)
+        if name in self.book.accounts:
+            self.book.instruments.poll_duration.labels(name).observe(
+                asyncio.get_running_loop().time() - started
+            )
+        return goes_on
+
+    async def _judge(self, key: BatchKey, seen: Observation | UltravoxError) -> bool:
+        after, told = self._judged(key, seen)
+        if self._lacks_evidence(after, told):
+            self._gathering.add(key)
+            try:
+                await self._gather(after, told)
+            finally:
+                self._gathering.discard(key)
+            if self.book.owner(key) is None:
+                return False
+            after, told = self._judged(key, seen)
+        _log_change(self.book.statuses[key], after)
+        if _has_vanished(after):
+            await self.book.unwatch([key])
+            return False
+        self.book.statuses[key] = after
+        if account := self.book.accounts.get(after.target.account):
+            account.note_throttle(after)
+        await self.book.commit(batches=(BatchRecord.of(after),), told=(told,))
+        return True
+
+    def _judged(self, key: BatchKey, seen: Observation | UltravoxError) -> tuple[Status, Told]:
+        """What is believed of a batch after this, and what is to be said of it."""
+        now, watch, before = self.book.clock(), self.book.watches[key], self.book.statuses[key]
+        account = self.book.accounts[watch.target.account]
+        after = replace(before, last_poll_at=now)
+        if isinstance(seen, Observation):
+            around = account.around(before, seen, self.book.statuses)
+            progress = evaluate.observe(before.progress, seen, watch.rules, around)
+            after = replace(after, progress=progress, failing=None, last_success_at=now, around=around)
+        else:
+            failing = evaluate.failed(before.failing, seen.reason, str(seen), now)
+            after = replace(after, failing=failing)
+        assessment = evaluate.assess(after.progress, after.failing, watch.rules, after.around)
+        after = self.book.named(replace(after, assessment=assessment))
+        told = decisions.decide_batch(
+            after,
+            account.status,
+            self.book.voice(watch.policy),
+            now,
+            news=isinstance(seen, Observation),
+        )
+        return replace(after, alerts=told.alerts), told
+
+    # Evidence
+
+    def _lacks_evidence(self, after: Status, told: Told) -> bool:
+        said = {dict(one.alert.labels)["alertname"] for one in told.said if one.kind is MessageKind.FIRING}
+        return (bool(said & _ENDS) and after.final_outcomes is None) or (
+            bool(said & _EXPLAINED_BY_CALLS) and not self._knows_failed_calls(after)
+        )
+
+    def _knows_failed_calls(self, status: Status) -> bool:
+        if status.outcomes is not None and status.outcomes.error == 0:
+            return True  # there are none
+        known = status.failed_calls
+        return known is not None and self.book.clock() - known.at < EVIDENCE_FRESH
+
+    async def _gather(self, after: Status, told: Told) -> None:
+        """Ask what the messages that are about to be sent should say; wait for it a little."""
+        said = {dict(one.alert.labels)["alertname"] for one in told.said}
+        if said & _ENDS and after.final_outcomes is None:
+            task = self._spawn(self.read_outcomes(after.key, urgency=Urgency.ALARM))
+            await asyncio.wait({task}, timeout=OUTCOMES_PATIENCE)
+        if not self._knows_failed_calls(self.book.statuses.get(after.key, after)):
+            task = self._spawn(self._read_failed_calls(after.key))
+            await asyncio.wait({task}, timeout=EVIDENCE_PATIENCE)
+
+    async def read_outcomes(self, key: BatchKey, *, urgency: Urgency = Urgency.LATER) -> None:
+        """Ask how many calls of a batch have which status. What cannot be had stays as it was known."""
+        account = self.book.owner(key)
+        if account is None:
+            return
+        try:
+            outcomes = await account.client.get_outcomes(key, urgency=urgency)
+        except UltravoxError as error:
+            logger.info("outcomes cannot be read", extra={"batch_id": key.batch_id, "error": str(error)})
+            return
+        if key in self.book.statuses:
+            self.book.statuses[key] = replace(self.book.statuses[key], outcomes=outcomes)
+
+    async def _read_failed_calls(self, key: BatchKey) -> None:
+        account = self.book.owner(key)
+        if account is None:
+            return
+        try:
+            found = await account.client.get_failed_calls(key)
+        except UltravoxError as error:
+            logger.info("why calls fail is not known", extra={"batch_id": key.batch_id, "error": str(error)})
+            return
+        if key in self.book.statuses:
+            self.book.statuses[key] = replace(
+                self.book.statuses[key], failed_calls=FailedCalls(self.book.clock(), found)
+            )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self) -> None:
+        """Ask nothing more that was still being asked."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Accounts
+
+    async def probe_account(self, name: str) -> None:
+        """Ask whether the account answers, and how many calls it may make."""
+        account = self.book.accounts.get(name)
+        if account is None:
+            return
+        answer: AccountAnswer | UltravoxError
+        try:
+            answer = await account.client.get_account()
+        except UltravoxError as error:
+            answer = error
+        account = self.book.accounts.get(name)
+        if account is None:
+            return
+        now = self.book.clock()
+        after = account.probed(answer, now)
+        told = decisions.decide_account(after, self.book.voice(account.policy), now)
+        account.status = after = replace(after, alerts=told.alerts)
+        paces = [
+            status.assessment.calls_per_second or 0.0
+            for status in self.book.statuses.values()
+            if status.target.account == name and status.assessment.state in {State.RUNNING, State.STALLED}
+        ]
+        account.calls_per_second = sum(paces) or None
+        if account.throttled:
+            self._spawn(account.read_throttles(now))
+        await self.book.commit(accounts=(AccountRecord.of(after),), told=(told,))
+
+
+def _has_vanished(status: Status) -> bool:
+    """An ended batch that the API no longer knows has nothing more to tell."""
+    failing = status.failing
+    ended = status.progress is not None and status.progress.last.ended_at is not None
+    return ended and failing is not None and failing.not_found >= evaluate.GONE_AFTER
+
+
+def _log_change(before: Status, after: Status) -> None:
+    """One line when something changes, none while it stays."""
+    fields = {"account": after.target.account, "batch": after.batch, "batch_id": after.key.batch_id}
+    if after.failing is not None and before.failing is None:
+        logger.warning("poll failed", extra=fields | {"error": after.failing.message})
+    if after.failing is None and before.failing is not None:
+        logger.info("polls succeed again", extra=fields)
+    state = after.assessment.state
+    if state is not before.assessment.state and state is not State.UNKNOWN:
+        logger.info("state is %s", state.value, extra=fields | {"why": after.assessment.why})
+
+
+async def close_clients(accounts: Iterable[Account]) -> None:
+    """Close the connections of accounts that are done with."""
+    await asyncio.gather(*(account.client.close() for account in accounts))

@@ -1,0 +1,197 @@
+"""What is watched, and what is known of it: the latest Status of every batch, replaced whole, never changed.
+
+A batch or an account comes alive here with what the store remembers of it, and is closed here. Nothing is
+asked of Ultravox and nothing is judged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from monitor import decisions, evaluate, words
+from monitor.alerts import Policy
+from monitor.clock import Clock
+from monitor.decisions import Told, Voice
+from monitor.messages import Links
+from monitor.metrics import Instruments
+from monitor.model import AccountStatus, BatchKey, Notification, Receiver, Status
+from monitor.poller.account import Account
+from monitor.poller.names import AgentNames
+from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store
+from monitor.targets import Watch
+from monitor.ultravox import Client
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_LABELS = ("alertname", "severity", "account", "batch", "batch_id")
+# Not the configured ones: a log record has names of its own, and refuses to have them overwritten.
+
+
+@dataclass(slots=True)
+class Book:
+    """The watched batches and accounts. `deliver` is given notifications once they are committed."""
+
+    store: Store
+    instruments: Instruments
+    clock: Clock
+    deliver: Callable[[tuple[Notification, ...]], None]
+    links: Links = field(default_factory=Links)
+    receivers: tuple[Receiver, ...] = ()
+    accounts: dict[str, Account] = field(default_factory=dict)
+    watches: dict[BatchKey, Watch] = field(default_factory=dict)
+    statuses: dict[BatchKey, Status] = field(default_factory=dict)
+    agent_names: AgentNames = field(default_factory=AgentNames)
+    _remembered: dict[BatchKey, BatchRecord] = field(default_factory=dict)
+    _remembered_accounts: dict[str, AccountRecord] = field(default_factory=dict)
+    _ends_since: datetime | None = None
+
+    def owner(self, key: BatchKey) -> Account | None:
+        """The account of a watched batch; None: it is watched no longer, or its account is not."""
+        watch = self.watches.get(key)
+        return self.accounts.get(watch.target.account) if watch else None
+
+    def voice(self, policy: Policy) -> Voice:
+        """How a subject with these alerts speaks."""
+        return Voice(policy, self.links, self.receivers)
+
+    def restore(self, contents: Contents) -> None:
+        """Take up what the store remembers; it comes alive when its batch or account is watched."""
+        self._remembered = {record.key: record for record in contents.batches}
+        self._remembered_accounts = {record.name: record for record in contents.accounts}
+        self._ends_since = contents.ends_since
+
+    async def watch_account(self, name: str, client: Client, policy: Policy) -> None:
+        """Watch an account from now on, or go on with new settings."""
+        present = self.accounts.get(name)
+        if present is not None:
+            self.accounts[name] = replace(present, client=client, policy=policy)
+            return
+        record = self._remembered_accounts.pop(name, None)
+        if record is None:
+            # A state file that was lost has lost which ends were told: the last day's are told again.
+            status = AccountStatus(name, watched_since=self._ends_since or self.clock())
+        else:
+            status = AccountStatus(
+                name,
+                record.watched_since,
+                last_success_at=record.last_success_at,
+                failing=record.failing,
+                alerts=record.alerts,
+            )
+        self.accounts[name] = Account(client, policy, status)
+        self.instruments.add_account(name)
+        await self.store.commit(Change(accounts=(AccountRecord.of(status),)))
+
+    async def unwatch_account(self, name: str) -> None:
+        """Forget an account whose batches are no longer watched."""
+        status = self.accounts.pop(name).status
+        told = decisions.close(status.alerts, self.receivers, self.clock())
+        record = AccountRecord.of(replace(status, alerts=told.alerts))
+        self._remembered_accounts[name] = record
+        self.instruments.remove_account(name)
+        await self.commit(accounts=(record,), told=(told,))
+
+    def watch(self, watch: Watch) -> None:
+        """Watch a batch from now on, or go on with new settings."""
+        key = watch.key
+        self.watches[key] = watch
+        present = self.statuses.get(key)
+        if present is not None:
+            self.statuses[key] = self.named(replace(present, target=watch.target))
+            return
+        record = self._remembered.pop(key, None)
+        progress = record.progress if record else None
+        failing = record.failing if record else None
+        self.statuses[key] = self.named(
+            Status(
+                target=watch.target,
+                batch=watch.target.name or key.batch_id[:8],
+                agent=watch.target.agent_name or key.agent_id[:8],
+                assessment=evaluate.assess(progress, failing, watch.rules),
+                progress=progress,
+                failing=failing,
+                last_success_at=record.last_success_at if record else None,
+                outcomes=record.outcomes if record else None,
+                alerts=record.alerts if record else (),
+            )
+        )
+        if account := self.accounts.get(watch.target.account):
+            account.note_throttle(self.statuses[key])
+
+    def remembered(self, account: str) -> tuple[BatchKey, ...]:
+        """Batches of this account that were watched when the process ended, and are not yet watched again."""
+        return tuple(
+            key
+            for key, record in self._remembered.items()
+            if record.account == account and record.dropped_at is None
+        )
+
+    def due(self, key: BatchKey, at: datetime | None) -> None:
+        """Note when the batch is to be looked at next; None: no more."""
+        self.statuses[key] = replace(self.statuses[key], next_poll_at=at)
+
+    async def unwatch(self, keys: Iterable[BatchKey]) -> None:
+        """Watch these no longer: close their alerts, drop their series, keep their history a while."""
+        dropped = []
+        for key in keys:
+            watch = self.watches.pop(key)
+            if account := self.accounts.get(watch.target.account):
+                account.forget(key)
+            dropped.append(BatchRecord.of(self.statuses.pop(key)))
+        await self._close(dropped)
+
+    async def close_unwatched(self) -> None:
+        """Close what fires of batches and accounts that left the configuration while we were not running."""
+        now = self.clock()
+        told, accounts = [], []
+        for account in self._remembered_accounts.values():
+            if account.alerts:
+                told.append(decisions.close(account.alerts, self.receivers, now))
+                accounts.append(replace(account, alerts=told[-1].alerts))
+        self._remembered_accounts |= {account.name: account for account in accounts}
+        if accounts:
+            await self.commit(accounts=tuple(accounts), told=tuple(told))
+        await self._close([record for record in self._remembered.values() if record.dropped_at is None])
+        self._ends_since = None  # it was true of the accounts of the start
+
+    async def _close(self, records: Iterable[BatchRecord]) -> None:
+        now = self.clock()
+        told, dropped = [], []
+        for record in records:
+            told.append(decisions.close(record.alerts, self.receivers, now))
+            dropped.append(replace(record, alerts=told[-1].alerts, dropped_at=now))
+        self._remembered |= {record.key: record for record in dropped}
+        if dropped:
+            await self.commit(batches=tuple(dropped), told=tuple(told))
+
+    async def commit(
+        self,
+        *,
+        batches: tuple[BatchRecord, ...] = (),
+        accounts: tuple[AccountRecord, ...] = (),
+        told: tuple[Told, ...],
+    ) -> None:
+        """Store it all in one transaction, then hand over what is to be sent.
+
+        A store that fails keeps the change and says so itself; the messages leave all the same.
+        """
+        notifications = tuple(one for each in told for one in each.notifications)
+        await self.store.commit(Change(batches, accounts, notifications))
+        self.deliver(notifications)
+        for said in (one for each in told for one in each.said):
+            labels, annotations = dict(said.alert.labels), dict(said.alert.annotations)
+            fields = {name: labels[name] for name in _LOGGED_LABELS if name in labels}
+            logger.info("alert %s", said.kind.value, extra=fields | {"summary": annotations.get("summary")})
+
+    def named(self, status: Status) -> Status:
+        """The same under the name that people read."""
+        key, target = status.key, status.target
+        agent = target.agent_name or self.agent_names.get(key.agent_id) or key.agent_id[:8]
+        seen = status.progress.last if status.progress else None
+        batch = target.name
+        if batch is None and seen is not None:
+            batch = words.batch_name(agent, seen.window_start or seen.created, key.batch_id)
+        return replace(status, agent=agent, batch=batch or f"{agent} {key.batch_id[:8]}")

@@ -1,0 +1,47 @@
+"""The names of agents: told by a list of them, or asked for once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from monitor.ultravox import Client, UltravoxError
+
+logger = logging.getLogger(__name__)
+
+NAME_RETRY = timedelta(minutes=10)
+"""How long the name of an agent is not asked for again after it could not be had."""
+
+
+@dataclass(slots=True)
+class _Name:
+    name: str | None
+    ask_again_at: datetime
+
+
+class AgentNames:
+    """What people call each agent, by its id."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, _Name] = {}
+
+    def learn(self, agent_id: str, name: str, now: datetime) -> None:
+        """Take the name that a list of agents told."""
+        self._names[agent_id] = _Name(name, now)
+
+    def get(self, agent_id: str) -> str | None:
+        """The name, if it is known."""
+        known = self._names.get(agent_id)
+        return known.name if known else None
+
+    async def ask(self, agent_id: str, client: Client, now: datetime) -> None:
+        """Ask for a name that nothing else has told."""
+        known = self._names.get(agent_id)
+        if known is not None and (known.name or now < known.ask_again_at):
+            return
+        entry = self._names[agent_id] = _Name(None, now + NAME_RETRY)  # nobody else asks meanwhile
+        try:
+            entry.name = await client.get_agent_name(agent_id)
+        except UltravoxError as error:
+            logger.info("the agent's name is not known", extra={"agent_id": agent_id, "error": str(error)})
