@@ -28,7 +28,7 @@ from monitor.alerts import Policy
 from monitor.clock import utc_now
 from monitor.metrics import Instruments, families, render
 from monitor.model import BatchKey, Snapshot, Target
-from monitor.poller import Poller
+from monitor.poller import Book, Poller
 from monitor.store import Store
 from monitor.targets import Watch
 from monitor.ultravox import ApiSettings, Client
@@ -65,24 +65,19 @@ class Bench:
     async def run(self, base_url: str, folder: Path) -> list[Row]:
         """Every row."""
         store = Store(folder / "monitor.db", clock=utc_now)
-        poller = Poller(
-            store=store,
-            instruments=self.instruments,
-            clock=utc_now,
-            deliver=lambda _: None,
-            next_run=lambda _: utc_now(),
-        )
-        poller.restore(await store.open())
+        book = Book(store=store, instruments=self.instruments, clock=utc_now, deliver=lambda _: None)
+        poller = Poller(book)
+        book.restore(await store.open())
         settings = ApiSettings(
             "bench", SecretStr("k" * 41), base_url, max_requests_per_second=EVERYTHING_A_SECOND
         )
         client = Client(settings, clock=utc_now)
-        await poller.watch_account("bench", client, Policy())
+        await book.watch_account("bench", client, Policy())
         for key in self.keys:
-            poller.watch(Watch(Target("bench", key, name=key.batch_id, agent_name="agent")))
+            book.watch(Watch(Target("bench", key, name=key.batch_id, agent_name="agent")))
         async with aiohttp.ClientSession(base_url) as session:
             rows = [await self._polls(poller, session)]
-        rows.append(self._scrapes(Snapshot(utc_now(), tuple(poller.statuses.values()))))
+        rows.append(self._scrapes(Snapshot(utc_now(), tuple(book.statuses.values()))))
         await client.close()
         await store.close()
         return rows

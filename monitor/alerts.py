@@ -111,7 +111,12 @@ KINDS: dict[AlertName, Kind] = {
         10 * _MINUTE,
         10 * _MINUTE,
         "at the present pace calls will be left unmade at windowEnd",
-        superseded_by=(AlertName.BATCH_ENDED_INCOMPLETE, AlertName.BATCH_GONE, AlertName.BATCH_OVERDUE),
+        superseded_by=(
+            AlertName.BATCH_ENDED_INCOMPLETE,
+            AlertName.BATCH_GONE,
+            AlertName.BATCH_OVERDUE,
+            AlertName.BATCH_STALLED,
+        ),
     ),
     AlertName.BATCH_PAUSED_TOO_LONG: Kind(
         "paused_too_long",

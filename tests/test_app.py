@@ -93,7 +93,7 @@ class Daemon:
             await asyncio.wait_for(task, 15)
 
     def watched(self):
-        return {status.batch for status in self.app.poller.statuses.values()}
+        return {status.batch for status in self.app.book.statuses.values()}
 
     async def until(self, look):
         async with asyncio.timeout(10):
@@ -126,7 +126,7 @@ async def test_it_polls_at_once_and_is_ready_when_every_batch_was_tried(daemon):
         await daemon.until(daemon.app.ready)
         assert await daemon.metric('ultravox_monitor_batches{state="running"}') == 2
         assert await daemon.metric('ultravox_account_up{account="main"}') == 1
-        for status in daemon.app.poller.statuses.values():
+        for status in daemon.app.book.statuses.values():
             assert status.next_poll_at > status.last_poll_at
         async with daemon.session.get("/") as answer:
             assert "one" in await answer.text()
@@ -135,13 +135,13 @@ async def test_it_polls_at_once_and_is_ready_when_every_batch_was_tried(daemon):
 async def test_a_good_reload_adds_drops_and_keeps(daemon):
     async with daemon.running():
         await daemon.until(daemon.app.ready)
-        kept = next(status for status in daemon.app.poller.statuses.values() if status.batch == "two")
+        kept = next(status for status in daemon.app.book.statuses.values() if status.batch == "two")
         daemon.write("two", "three", "other/far")
         async with daemon.session.post("/-/reload") as answer:
             assert (answer.status, await answer.text()) == (200, "configuration reloaded\n")
         assert daemon.watched() == {"two", "three", "far"}
-        assert daemon.app.poller.statuses[kept.key].progress == kept.progress
-        await daemon.until(lambda: all(one.progress for one in daemon.app.poller.statuses.values()))
+        assert daemon.app.book.statuses[kept.key].progress == kept.progress
+        await daemon.until(lambda: all(one.progress for one in daemon.app.book.statuses.values()))
         assert await daemon.metric('ultravox_account_up{account="other"}') == 1
         daemon.write("two")
         await daemon.app.reload()
@@ -203,12 +203,12 @@ async def test_a_key_that_was_rotated_is_used_from_the_next_poll_on(daemon):
     daemon.environ["KEY_main"] = "WRONGKEY." + "0" * 32
     async with daemon.running():
         await daemon.until(daemon.app.ready)
-        assert all(status.failing for status in daemon.app.poller.statuses.values())
+        assert all(status.failing for status in daemon.app.book.statuses.values())
         daemon.environ["KEY_main"] = good
         await daemon.app.reload()
-        for status in daemon.app.poller.statuses.values():
+        for status in daemon.app.book.statuses.values():
             await daemon.app.poller.poll_batch(status.key)
-        assert not any(status.failing for status in daemon.app.poller.statuses.values())
+        assert not any(status.failing for status in daemon.app.book.statuses.values())
 
 
 async def test_two_daemons_do_not_share_a_state_file(daemon):
@@ -237,7 +237,7 @@ async def test_sigterm_ends_it(daemon):
 
 async def test_skipped_polls_are_counted_by_account(daemon):
     async with daemon.running():
-        key = next(iter(daemon.app.poller.watches))
+        key = next(iter(daemon.app.book.watches))
         daemon.app._skipped(f"batch:{key}")
         daemon.app._skipped(f"batch:{BatchKey('no', 'such')}")
         daemon.app._skipped("account:main")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import types
 import typing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from monitor import config
-from monitor.alerts import KINDS, default_rule
+from monitor.alerts import KINDS, Policy, default_rule
 from monitor.config import schema
 from monitor.evaluate import Rules
 from monitor.notify import alertmanager, webhook
@@ -95,6 +96,10 @@ def test_the_defaults_of_the_page_are_those_of_the_code(path, written):
             assert {getattr(rule, key) for rule in rules} == {schema_duration(value)}
         case ["alerts", "stalled", key]:
             assert getattr(Rules(), f"stall_{key}") == schema_duration(value)
+        case ["alerts", "ended_incomplete", "failed_ratio"]:
+            assert Policy().failed_ratio == value
+        case ["alerts", "failure_rate_high", key]:
+            assert getattr(Policy(), f"failure_{key}") == value
         case _:
             model, name = FIELDS[path]
             hint = typing.get_type_hints(model, include_extras=True)[name]
@@ -142,6 +147,8 @@ def test_the_example_says_the_defaults(tmp_path):
     assert account.api == least_account.api
     assert account.policy == least_account.policy
     assert found.account_interval == least.account_interval
+    assert (found.interval, found.outcomes_interval) == (least.interval, least.outcomes_interval)
+    assert replace(account.discovery, by_agent={}) == replace(least_account.discovery, by_agent={})
     assert (found.web.host, found.web.port) == (least.web.host, least.web.port)
     assert found.storage_path.name == least.storage_path.name
     oncall, crm = found.receivers["oncall"], found.receivers["crm"]

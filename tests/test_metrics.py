@@ -93,11 +93,11 @@ def test_missing_means_absent(name, changes):
 def test_a_batch_that_was_never_seen_has_its_state_and_its_failed_poll_and_nothing_else():
     failing = evaluate.failed(None, FailureReason.TIMEOUT, "no answer", NOW)
     assessment = evaluate.assess(None, failing, evaluate.Rules())
-    found = samples(
-        status(progress=None, failing=failing, assessment=assessment, last_success_at=None, next_poll_at=None)
-    )
+    found = samples(status(progress=None, failing=failing, assessment=assessment, last_success_at=None))
     names = {name for (name, _) in found if name.startswith("ultravox_batch_")}
-    assert names == {"ultravox_batch_info", "ultravox_batch_state", "ultravox_batch_up"}
+    assert names == {"ultravox_batch_info", "ultravox_batch_state", "ultravox_batch_up"} | {
+        "ultravox_batch_next_poll_timestamp_seconds"
+    }
     assert of_batch(found, "up") == 0
     assert of_batch(found, "state", state="unknown") == 1
 

@@ -10,11 +10,12 @@ import pytest
 from pydantic import SecretStr
 from receivers import MovedClock
 
-from monitor import simulator
+from monitor import simulator, ultravox
 from monitor.alerts import Policy
 from monitor.metrics import Instruments
 from monitor.model import BatchKey, MessageKind, Phase, Receiver, State, Target
-from monitor.poller import NAME_RETRY, Poller
+from monitor.poller import Book, Poller
+from monitor.poller.names import NAME_RETRY
 from monitor.simulator import Fault, FaultKind
 from monitor.store import Store
 from monitor.targets import Watch
@@ -34,7 +35,6 @@ accounts:
             script: [{at: 10m, do: stall}, {at: 40m, do: recover}]
           - {name: done, created: -1h, calls: 10, pace: 60/h, script: [{at: 30m, do: delete}]}
 """
-ENDPOINTS = ("get_batch", "accounts_me", "get_agent")
 
 
 class World:
@@ -55,26 +55,26 @@ class World:
 
     async def start(self, *keys, name="spring", ends=True):
         """A fresh process: a new poller on whatever the state file holds."""
-        self.instruments = Instruments(endpoints=ENDPOINTS, send_failures=(), now=self.clock())
+        self.instruments = Instruments(endpoints=ultravox.ENDPOINTS, send_failures=(), now=self.clock())
         self.store = Store(self.path, clock=self.clock)
         contents = await self.store.open()
-        self.poller = Poller(
+        self.book = Book(
             store=self.store,
             instruments=self.instruments,
             clock=self.clock,
             deliver=self.delivered.extend,
-            next_run=lambda _: self.clock() + timedelta(seconds=30),
             receivers=(Receiver("chat"),),
         )
-        self.poller.restore(contents)
+        self.poller = Poller(self.book)
+        self.book.restore(contents)
         settings = ApiSettings(
             "main", SecretStr(self.api_key), self.pretend.base_url, max_requests_per_second=10_000
         )
         self.client = Client(settings, clock=self.clock)
-        await self.poller.watch_account("main", self.client, Policy())
+        await self.book.watch_account("main", self.client, Policy())
         for key in keys:
-            self.poller.watch(Watch(Target("main", key, name=name)))
-        await self.poller.close_unwatched()
+            self.book.watch(Watch(Target("main", key, name=name)))
+        await self.book.close_unwatched()
 
     async def stop(self):
         await self.client.close()
@@ -107,20 +107,19 @@ async def world(tmp_path):
 async def test_a_campaign_from_its_start_to_its_end(world):
     await world.start(world.spring)
     await world.poll(24)
-    assert world.poller.statuses[world.spring].assessment.state is State.RUNNING
+    assert world.book.statuses[world.spring].assessment.state is State.RUNNING
     await world.poll(1)
-    status = world.poller.statuses[world.spring]
+    status = world.book.statuses[world.spring]
     assert status.assessment.state is State.STALLED
     assert (status.progress.last.completed, status.progress.last.total) == (10, 100)
     assert status.last_success_at == status.last_poll_at == world.clock()
-    assert status.next_poll_at == world.clock() + timedelta(seconds=30)
     await world.poll(100)
     assert world.told() == [
         ("firing", "BatchStalled"),
         ("resolved", "BatchStalled"),
         ("firing", "BatchEndedIncomplete"),
     ]
-    assert world.poller.statuses[world.spring].assessment.state is State.INCOMPLETE
+    assert world.book.statuses[world.spring].assessment.state is State.INCOMPLETE
     assert world.count("polls_total") == world.count("poll_duration_seconds_count") == 125
 
 
@@ -159,7 +158,7 @@ async def test_an_end_while_we_were_away_is_told_once(world):
 async def test_ends_before_we_began_to_watch_are_history(world):
     await world.start(world.done)
     await world.poll(5, world.done)
-    assert world.poller.statuses[world.done].assessment.state is State.ENDED
+    assert world.book.statuses[world.done].assessment.state is State.ENDED
     assert world.told() == []
 
 
@@ -173,14 +172,14 @@ async def test_a_state_file_that_was_lost_has_the_last_day_s_ends_told_again(wor
 async def test_what_is_no_longer_watched_is_closed_and_its_history_kept(world):
     await world.start(world.spring)
     await world.poll(30)
-    before = world.poller.statuses[world.spring]
-    await world.poller.unwatch([world.spring])
+    before = world.book.statuses[world.spring]
+    await world.book.unwatch([world.spring])
     assert world.told() == [("firing", "BatchStalled"), ("resolved", "BatchStalled")]
     assert dict(world.delivered[-1].alert.annotations)["resolution"] == "no longer watched"
-    assert world.poller.statuses == {}
+    assert world.book.statuses == {}
     assert await world.poller.poll_batch(world.spring) is False
-    world.poller.watch(Watch(Target("main", world.spring, name="again")))
-    status = world.poller.statuses[world.spring]
+    world.book.watch(Watch(Target("main", world.spring, name="again")))
+    status = world.book.statuses[world.spring]
     assert (status.batch, status.progress, status.alerts) == ("again", before.progress, ())
 
 
@@ -198,10 +197,10 @@ async def test_what_left_the_configuration_while_we_were_away_is_closed_once(wor
 async def test_an_ended_batch_that_vanishes_is_dropped(world):
     await world.start(world.done)
     await world.poll(31, world.done)
-    assert world.done in world.poller.statuses
+    assert world.done in world.book.statuses
     world.clock.move(minutes=1)
     assert await world.poller.poll_batch(world.done) is False
-    assert world.poller.statuses == {}
+    assert world.book.statuses == {}
     assert world.told() == []
 
 
@@ -210,20 +209,20 @@ async def test_a_batch_that_is_dropped_while_its_answer_is_awaited_comes_to_noth
     await world.poll(1)
     asked = world.client.get_batch
 
-    async def meanwhile(key):
-        await world.poller.unwatch([key])
+    async def meanwhile(key, **_):
+        await world.book.unwatch([key])
         return await asked(key)
 
     world.client.get_batch = meanwhile
     assert await world.poller.poll_batch(world.spring) is False
-    assert world.poller.statuses == {}
+    assert world.book.statuses == {}
 
 
 async def test_new_settings_are_taken_over_by_a_batch_that_stays(world):
     await world.start(world.spring)
     await world.poll(1)
-    world.poller.watch(Watch(Target("main", world.spring, name="renamed", labels=(("team", "b"),))))
-    status = world.poller.statuses[world.spring]
+    world.book.watch(Watch(Target("main", world.spring, name="renamed", labels=(("team", "b"),))))
+    status = world.book.statuses[world.spring]
     assert (status.batch, status.target.labels) == ("renamed", (("team", "b"),))
     assert status.progress is not None
 
@@ -240,7 +239,7 @@ async def test_a_disk_that_fails_does_not_stop_the_watch_nor_the_messages(world)
 async def test_configured_labels_with_the_names_of_a_log_record_lose_no_message(world):
     await world.start(world.spring)
     labels = tuple((name, "x") for name in ("args", "message", "module", "name", "ts"))
-    world.poller.watch(Watch(Target("main", world.spring, name="spring", labels=labels)))
+    world.book.watch(Watch(Target("main", world.spring, name="spring", labels=labels)))
     await world.poll(30)
     assert world.told() == [("firing", "BatchStalled")]
     assert dict(world.delivered[0].alert.labels)["module"] == "x"
@@ -250,9 +249,9 @@ async def test_an_account_that_is_dropped_while_it_is_asked_leaves_no_series(wor
     await world.start(world.spring)
     asked = world.client.get_batch
 
-    async def meanwhile(key):
-        await world.poller.unwatch([key])
-        await world.poller.unwatch_account("main")
+    async def meanwhile(key, **_):
+        await world.book.unwatch([key])
+        await world.book.unwatch_account("main")
         return await asked(key)
 
     world.client.get_batch = meanwhile
@@ -263,43 +262,43 @@ async def test_an_account_that_is_dropped_while_it_is_asked_leaves_no_series(wor
 
 async def test_at_the_account_s_cap_a_stall_takes_an_hour(world):
     await world.start(world.spring)
-    status = replace(world.poller.accounts["main"].status, active_calls=3, allowed_concurrent_calls=3)
-    world.poller.accounts["main"].status = status
+    status = replace(world.book.accounts["main"].status, active_calls=3, allowed_concurrent_calls=3)
+    world.book.accounts["main"].status = status
     await world.poll(38)
     assert world.told() == []
-    assert world.poller.statuses[world.spring].assessment.stall_after_seconds == 3600
+    assert world.book.statuses[world.spring].assessment.stall_after_seconds == 3600
 
 
 async def test_a_failed_poll_is_counted_with_its_reason_and_changes_no_number(world):
     await world.start(world.spring)
     await world.poll(5)
-    seen = world.poller.statuses[world.spring]
+    seen = world.book.statuses[world.spring]
     world.pretend.add_fault(Fault(kind=FaultKind.WRONG_TYPES, endpoint="get_batch"))
     await world.poll(1)
-    status = world.poller.statuses[world.spring]
+    status = world.book.statuses[world.spring]
     assert world.count("poll_failures_total", reason="bad_response") == 1
     assert (status.progress, status.last_success_at) == (seen.progress, seen.last_success_at)
     assert status.failing.count == 1
     world.pretend.clear_faults()
     await world.poll(1)
-    assert world.poller.statuses[world.spring].failing is None
+    assert world.book.statuses[world.spring].failing is None
 
 
 async def test_totals_that_shrink_for_a_moment_are_no_progress(world):
     await world.start(world.spring)
     await world.poll(20)
-    clock = world.poller.statuses[world.spring].progress.clock_started_at
+    clock = world.book.statuses[world.spring].progress.clock_started_at
     world.pretend.add_fault(Fault(kind=FaultKind.SHRINK, endpoint="get_batch"))
     await world.poll(1)
     world.pretend.clear_faults()
     await world.poll(1)
-    assert world.poller.statuses[world.spring].progress.clock_started_at == clock
+    assert world.book.statuses[world.spring].progress.clock_started_at == clock
 
 
 async def test_the_account_is_probed_and_its_key_rejected(world):
     await world.start(world.spring)
     await world.poller.probe_account("main")
-    account = world.poller.accounts["main"]
+    account = world.book.accounts["main"]
     assert (account.status.up, account.status.active_calls) == (True, 0)
     world.pretend.add_fault(Fault(kind=FaultKind.UNAUTHORIZED))
     for _ in range(3):
@@ -309,7 +308,7 @@ async def test_the_account_is_probed_and_its_key_rejected(world):
     await world.stop()
     world.pretend.clear_faults()
     await world.start(world.spring)
-    assert world.poller.accounts["main"].status.alerts[0].phase is Phase.FIRING
+    assert world.book.accounts["main"].status.alerts[0].phase is Phase.FIRING
     await world.poller.probe_account("main")
     assert world.told()[1:] == [("resolved", "AccountKeyRejected")]
 
@@ -320,9 +319,9 @@ async def test_an_account_that_is_no_longer_configured_is_closed(world):
     for _ in range(3):
         world.clock.move(minutes=1)
         await world.poller.probe_account("main")
-    await world.poller.unwatch_account("main")
+    await world.book.unwatch_account("main")
     assert [one.kind for one in world.delivered] == [MessageKind.FIRING, MessageKind.RESOLVED]
-    assert world.poller.accounts == {}
+    assert world.book.accounts == {}
 
 
 async def test_a_wrong_clock_is_noticed_and_batches_are_judged_by_the_api_s(world):
@@ -330,16 +329,14 @@ async def test_a_wrong_clock_is_noticed_and_batches_are_judged_by_the_api_s(worl
     world.pretend.add_fault(Fault(kind=FaultKind.SKEW, seconds=7200))
     await world.poll(1)
     await world.poller.probe_account("main")
-    assert world.poller.accounts["main"].status.clock_skew == timedelta(hours=2)
-    assert world.poller.statuses[world.spring].assessment.state is State.OVERDUE
+    assert world.book.accounts["main"].status.clock_skew == timedelta(hours=2)
+    assert world.book.statuses[world.spring].assessment.state is State.OVERDUE
 
 
 async def test_a_batch_without_a_name_is_named_by_its_agent_its_start_and_its_id(world):
     await world.start(world.spring, name=None)
     await world.poll(2)
-    assert (
-        world.poller.statuses[world.spring].batch == f"renewals 2026-11-23 12:00 {world.spring.batch_id[:8]}"
-    )
+    assert world.book.statuses[world.spring].batch == f"renewals 2026-11-23 12:00 {world.spring.batch_id[:8]}"
     assert [seen.endpoint for seen in world.pretend.requests].count("get_agent") == 1
 
 
@@ -347,9 +344,9 @@ async def test_an_agent_whose_name_cannot_be_had_is_asked_for_seldom(world):
     await world.start(world.spring, name=None)
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="get_agent"))
     await world.poll(5)
-    assert world.poller.statuses[world.spring].agent == world.spring.agent_id[:8]
+    assert world.book.statuses[world.spring].agent == world.spring.agent_id[:8]
     assert [seen.endpoint for seen in world.pretend.requests].count("get_agent") == 1
     world.pretend.clear_faults()
     world.clock.move(seconds=NAME_RETRY.total_seconds())
     await world.poll(1)
-    assert world.poller.statuses[world.spring].agent == "renewals"
+    assert world.book.statuses[world.spring].agent == "renewals"
