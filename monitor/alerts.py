@@ -132,6 +132,7 @@ KINDS: dict[AlertName, Kind] = {
         _ZERO,
         _ZERO,
         "`ratio` of the calls whose outcome is known failed, and they are at least `min_calls`",
+        superseded_by=(AlertName.BATCH_ENDED_INCOMPLETE, AlertName.BATCH_GONE),
     ),
     AlertName.BATCH_UNREACHABLE: Kind(
         "unreachable",

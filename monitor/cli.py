@@ -201,6 +201,8 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     from monitor import uncalled as listing
     from monitor.ultravox import UltravoxError
 
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+        _fail("No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file")
     try:
         settings = config.load(config_file, os.environ) if config_file else config.load_default(os.environ)
         calls = asyncio.run(listing.read(settings, batch_id, clock=clock.utc_now))

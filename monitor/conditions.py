@@ -92,6 +92,8 @@ def _at_risk(status: Status) -> Condition:
 
 def _failing_calls(policy: Policy, status: Status) -> Condition:
     state, outcomes = status.assessment.state, status.outcomes
+    if status.progress is not None and 0 < status.progress.end_seen < CONFIRMED:
+        return NO_NEWS  # the message of the end, which says more, waits for the outcomes
     if state not in _BEFORE_THE_END and state is not State.OVERDUE:
         return Condition(holds=False, resolution=_WHY_OVER[state])
     if outcomes is None:

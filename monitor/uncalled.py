@@ -74,8 +74,10 @@ def write_csv(calls: Iterable[Call], to: TextIO) -> None:
 def print_table(calls: Sequence[Call], console: Console) -> None:
     """The same for people."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("STATUS", "DESTINATION", "ERROR", "METADATA"):
-        table.add_column(title, overflow="fold")
+    table.add_column("STATUS", no_wrap=True)
+    table.add_column("DESTINATION", no_wrap=True)
+    table.add_column("ERROR", overflow="fold")
+    table.add_column("METADATA", overflow="fold")
     for call in calls:
         metadata = ", ".join(f"{name}={value}" for name, value in call.metadata)
         cells = (call.status.value, call.destination or "", call.error or "", metadata)

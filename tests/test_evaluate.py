@@ -343,3 +343,11 @@ def test_a_run_of_failures_is_counted_and_404s_in_a_row_besides():
 def test_a_clock_that_is_set_back_does_not_make_a_run_younger():
     run = evaluate.failed(None, FailureReason.TIMEOUT, "slow", NOW)
     assert evaluate.failed(run, FailureReason.TIMEOUT, "slow", NOW - MIN).since == NOW - MIN
+
+
+def test_polls_that_are_always_late_do_not_hide_a_stall():
+    """Each comes after a gap; were proof begun anew by each, there would never be any."""
+    progress = None
+    for minute in range(0, 24, 2):
+        progress = observe(progress, observation(at=NOW + timedelta(minutes=minute)), Rules())
+    assert assess(progress, None, Rules()).state is State.STALLED
