@@ -39,7 +39,12 @@ def configuration(
 
     rules = Rules()
     alerts: dict[str, dict[str, Any]] = {
-        kind.key: {"for": fast(default_rule(name).hold)} for name, kind in KINDS.items() if not kind.one_shot
+        kind.key: {
+            "for": fast(default_rule(name).hold),
+            "keep_firing_for": fast(default_rule(name).keep_firing_for),
+        }
+        for name, kind in KINDS.items()
+        if not kind.one_shot
     }
     alerts["stalled"] |= {"after": fast(rules.stall_after), "after_at_cap": fast(rules.stall_after_at_cap)}
     accounts = [
@@ -48,6 +53,7 @@ def configuration(
             "api_key": "${" + _variable(account.name) + "}",
             "base_url": base_url,
             "max_requests_per_second": 50,
+            "discover": {"interval": "2s"},  # what is named below keeps its name
             "batches": [
                 {"agent_id": str(agent.agent_id), "batch_id": str(batch.batch_id), "name": batch.name}
                 for agent in account.agents
@@ -59,7 +65,7 @@ def configuration(
     ]
     document = {
         "accounts": accounts,
-        "poll": {"interval": "1s", "timeout": "2s", "account_interval": "1s"},
+        "poll": {"interval": "1s", "timeout": "2s", "account_interval": "1s", "outcomes_interval": "3s"},
         "alerts": alerts,
         "storage": {"path": str(folder / "monitor.db")},
         "web": {"listen_address": f"127.0.0.1:{port}"},

@@ -41,12 +41,17 @@ class Faults:
         self._faults.clear()
         self._seen.clear()
 
-    def hitting(self, endpoint: str, account: str, batch: str | None, now: float) -> Fault | None:
-        """The fault of a request at this scenario time, for this account, and batch (by name) if it names one."""
+    def hitting(
+        self, endpoint: str, account: str, batch: str | None, now: float, *, named: bool = False
+    ) -> Fault | None:
+        """The fault of a request at this scenario time, for this account, and batch (by name) if it names one.
+
+        `named`: only a fault that names the batch counts.
+        """
         for position, fault in enumerate(self._faults):
             if fault.endpoint not in {"any", endpoint} or fault.account not in {None, account}:
                 continue
-            if fault.batch not in {None, batch}:
+            if fault.batch not in {None, batch} or (named and fault.batch is None):
                 continue
             if now < fault.from_ or (fault.to is not None and now >= fault.to):
                 continue

@@ -120,6 +120,8 @@ class Simulator:
             body = self._api.answer(endpoint, Question(world, parts, request.url))
         except RefusedError as error:
             return self._json({"detail": str(error)}, status=error.status, fault=fault)
+        if endpoint == "list_batches":
+            body["results"] = [self._entry(world, entry) for entry in body["results"]]
         if fault is None:
             return self._json(body)
         return await self._damaged(fault, request, spoilt(fault, body))
@@ -155,6 +157,12 @@ class Simulator:
         campaign = world.campaigns.get(parts.get("batch_id", ""))
         batch = campaign.plan.name if campaign else None
         return self._faults.hitting(endpoint, world.account.name, batch, self._now())
+
+    def _entry(self, world: World, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch on a page, spoilt by a fault that names it: what is wrong with it is wrong on a list, too."""
+        name = world.campaigns[batch["batchId"]].plan.name
+        fault = self._faults.hitting("list_batches", world.account.name, name, self._now(), named=True)
+        return batch if fault is None else spoilt(fault, batch)
 
     async def _before(self, fault: Fault, request: web.Request) -> None:
         """Faults that keep the answer from being made, or from being made at once."""

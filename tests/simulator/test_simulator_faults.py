@@ -166,3 +166,15 @@ async def test_a_request_without_an_answer_is_remembered_as_one(start):
     assert {(seen.endpoint, seen.account, seen.status) for seen in pretend.requests} == {
         ("accounts_me", "main", None)
     }
+
+
+async def test_what_is_wrong_with_a_batch_is_wrong_on_a_page_of_the_list_and_nothing_else_is(start):
+    played = simulator.load(TWO)
+    pretend, session = await start(played)
+    pretend.add_fault(Fault(kind=FaultKind.WRONG_TYPES, batch="one"))
+    _, page = await ask(session, f"{ids(played)[0]}/scheduled_batches")
+    assert {type(entry["totalCount"]) for entry in page["results"]} == {str, int}
+    pretend.clear_faults()
+    pretend.add_fault(Fault(kind=FaultKind.WRONG_TYPES, endpoint="get_batch"))
+    _, page = await ask(session, f"{ids(played)[0]}/scheduled_batches")
+    assert {type(entry["totalCount"]) for entry in page["results"]} == {int}
