@@ -99,11 +99,14 @@ def observe(
     elif started is None:
         started = _expectation_began(before.last, seen)
         fresh = seen.at if gap else None  # a window may have opened while nobody looked
-    elif gap and before.last.at - started < _stall_limit(before, rules, around):
+    elif (
+        gap
+        and before.last.at - started < _stall_limit(before, rules, around)
+        and (fresh is None or elapsed > min(rules.stall_after, FRESH_SILENCE))
+    ):
         # What stood still before the gap needs no new proof. Nor is proof begun anew by each small gap:
         # else a batch whose polls are always late could never stall.
-        if fresh is None or elapsed > min(rules.stall_after, FRESH_SILENCE):
-            fresh = seen.at
+        fresh = seen.at
 
     expected_seconds = before.expected_seconds + _expected_between(before, seen, started).total_seconds()
     best = max(before.best_completed, seen.completed)
