@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 CONFIG ?= $(wildcard config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack check format bench lock clean
+.PHONY: help demo run test test-stack check format bench bench-foresight bench-budget lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.run: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 …"; exit 1; }
@@ -50,6 +50,12 @@ format: $(VENV)/.dev  ## format and mend what can be mended
 
 bench: $(VENV)/.dev  ## what a poll and a scrape cost, beside what any Python program must pay
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-foresight: $(VENV)/.dev  ## who is warned how early, beside a linear extrapolation and predict_linear
+	$(BIN)/python -m benchmarks.foresight $(ARGS)
+
+bench-budget: $(VENV)/.dev  ## requests a minute of an account of 1,000 batches; takes eleven minutes of real time
+	$(BIN)/python -m benchmarks.budget $(ARGS)
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

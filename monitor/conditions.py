@@ -14,6 +14,7 @@ from monitor.model import (
     AccountStatus,
     AlertName,
     FailureReason,
+    Phase,
     Resolution,
     Severity,
     State,
@@ -86,7 +87,10 @@ def _at_risk(status: Status) -> Condition:
         return Condition(holds=False, resolution=_WHY_OVER[state])
     if status.assessment.projected_missed is None:
         return NO_NEWS
-    already = any(alert.name is AlertName.BATCH_WINDOW_AT_RISK for alert in status.alerts)
+    already = any(
+        alert.name is AlertName.BATCH_WINDOW_AT_RISK and alert.phase is Phase.FIRING
+        for alert in status.alerts
+    )
     return Condition(holds=pace.at_risk(status.assessment, already=already))
 
 

@@ -1,91 +1,172 @@
 """How fast a batch goes, when it would be done, and whom that leaves uncalled.
 
-Pure. The curve of a batch is kept in *expected* time, so that pauses and closed windows do not
-dilute it. Why the window is what it is: docs/decisions/0003-pace-window.md.
+Pure. The curve of a batch is kept in *expected* time, so that pauses, closed windows and spent throttles
+do not dilute it. Two paces are read from it. The *present* pace is the mean over the time a batch is given
+before it counts as stalled: what is shown, and 0 when it stalls. The *forecast* looks back as far as it
+looks ahead, and its range is as wide as the batch has been uneven. docs/decisions/0004-foresight.md says
+why, and how well it does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.model import Assessment, Progress, Sample
+from monitor.model import Assessment, Observation, Progress, Sample
 
-SAMPLES_PER_WINDOW = 15
-"""Points kept of the pace curve: enough for a mean, few enough to store with every commit."""
+FINENESS = 6
+"""Points of the curve are kept so close that any age is known to a sixth: some forty for ten hours."""
 
+FIRST_PACE = 1 / 15
+"""Share of the window after which a pace is told: one poll without a call is no pace."""
 
-def sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> tuple[Sample, ...]:
-    """The curve with the latest point: thinned to SAMPLES_PER_WINDOW, cut to one point beyond the window."""
-    step = window.total_seconds() / SAMPLES_PER_WINDOW
-    if not samples or latest.expected_seconds - samples[-1].expected_seconds >= step:
-        samples = (*samples, latest)
-    cutoff = latest.expected_seconds - window.total_seconds()
-    first = 0
-    while first + 1 < len(samples) and samples[first + 1].expected_seconds <= cutoff:
-        first += 1
-    return samples[first:]
+BLOCKS = 8
+"""Parts of the time looked back on, whose unevenness tells how uneven the rest may be."""
 
+CHANGE = 0.3
+"""How much the pace of a campaign is expected to change for reasons of its own, as a share of it, when one looks
+ahead much further than one has looked back. Measured: docs/decisions/0004-foresight.md.
+"""
 
-def mean(progress: Progress, window: timedelta) -> float | None:
-    """Mean pace over the recent expected time, calls per second. None until some such time was watched."""
-    if progress.last.ended_at is not None or not progress.samples:
-        return None
-    oldest = progress.samples[0]
-    span = progress.expected_seconds - oldest.expected_seconds
-    if span < window.total_seconds() / SAMPLES_PER_WINDOW:  # one poll without a call is no pace
-        return None
-    made = progress.best_completed - oldest.completed
-    if span > window.total_seconds() and len(progress.samples) > 1:
-        # The oldest point lies before the window: take what fell into the window, in proportion.
-        second = progress.samples[1]
-        outside = span - window.total_seconds()
-        stretch = second.expected_seconds - oldest.expected_seconds
-        if stretch > 0:
-            made_outside = (second.completed - oldest.completed) * min(1.0, outside / stretch)
-            return max(0.0, (made - made_outside) / (span - min(outside, stretch)))
-    return made / span
+LIKELY = 1.28
+"""Standard deviations each way: four of five outcomes lie between (normal distribution)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What is to be expected if things go on as they do. None: there is no such number now."""
 
-    calls_per_second: float | None = None  # the pace it is reckoned with
+    calls_per_second: float | None = None  # the present pace
     estimated_end: datetime | None = None
     missed: int | None = None  # calls left unmade at windowEnd
     missed_range: tuple[int, int] | None = None  # the fewest and the most that are likely
     needed_calls_per_second: float | None = None  # the pace at which the last call is made at windowEnd
 
 
+def sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> tuple[Sample, ...]:
+    """The curve with the latest point: the older, the sparser."""
+    step = window.total_seconds() * FIRST_PACE
+    if samples and latest.expected_seconds - samples[-1].expected_seconds < step:
+        return samples
+    kept = [latest]
+    for sample in reversed(samples):
+        age = latest.expected_seconds - sample.expected_seconds
+        if sample is samples[0] or kept[-1].expected_seconds - sample.expected_seconds >= age / FINENESS:
+            kept.append(sample)
+    return tuple(reversed(kept))
+
+
+def mean(progress: Progress, window: timedelta) -> float | None:
+    """Mean pace over the latest expected time, calls per second. None until some such time was watched."""
+    if progress.last.ended_at is not None or not progress.samples:
+        return None
+    span = min(window.total_seconds(), progress.expected_seconds - progress.samples[0].expected_seconds)
+    if span < window.total_seconds() * FIRST_PACE:
+        return None
+    if _idle(progress) >= window:
+        return 0.0  # what is read between two points would still be a little more
+    return max(0.0, progress.best_completed - _completed(progress, span)) / span
+
+
 def foresee(progress: Progress, window: timedelta, bound: float | None = None) -> Forecast:
     """When the last call would be made, and how many would be left at windowEnd.
 
-    `bound`: calls per second that throttles and the account's free lines allow at most; None: not known.
+    `window`: the span of the present pace. `bound`: calls per second that throttles and the account's
+    free lines allow at most; None: not known.
     """
     seen = progress.last
-    pace = mean(progress, window)
-    if pace is not None and bound is not None:
-        pace = min(pace, bound)
+    present = mean(progress, window)
     if seen.ended_at is not None:
-        return Forecast(pace)
-    if seen.window_end is not None and seen.at >= seen.window_end:
-        return Forecast(pace, missed=seen.remaining, missed_range=(seen.remaining, seen.remaining))
-    if pace is None or progress.clock_started_at is None:
-        return Forecast(pace)
-    missed = needed = None
-    if seen.window_end is not None:
-        left = (seen.window_end - seen.at).total_seconds()
-        needed = seen.remaining / left
-        missed = max(0, round(seen.remaining - pace * left))
+        return Forecast(present)
+    left = None if seen.window_end is None else (seen.window_end - seen.at).total_seconds()
+    if left is not None and left <= 0:
+        return Forecast(present, missed=seen.remaining, missed_range=(seen.remaining, seen.remaining))
+    if present is None or not _goes_on(seen) or _unproven(progress, window):
+        return Forecast(present)
+    outlook = _outlook(progress, window, left, math.inf if bound is None else bound)
     end = None
-    if pace > 0:
+    if outlook.pace > 0 and present > 0:
         with contextlib.suppress(OverflowError):  # a pace so small that the calendar ends first
-            end = seen.at + timedelta(seconds=seen.remaining / pace)
-    return Forecast(pace, end, missed, None if missed is None else (missed, missed), needed)
+            end = seen.at + timedelta(seconds=seen.remaining / outlook.pace)
+    if left is None:
+        return Forecast(present, end)
+    expected, margin = outlook.calls(left)
+    likely = _left_over(seen, expected) if present > 0 else seen.remaining
+    fewest, most = _left_over(seen, expected + margin), _left_over(seen, expected - margin)
+    return Forecast(present, end, likely, (fewest, max(likely, most)), seen.remaining / left)
 
 
 def at_risk(assessment: Assessment, *, already: bool) -> bool:
-    """Whether calls will be left unmade at windowEnd. `already`: it was at risk before, and must recover clearly."""
-    return (assessment.projected_missed or 0) > 0
+    """Whether calls will be left unmade at windowEnd: surely enough to say so, or, once said, still likely."""
+    if assessment.projected_missed is None or assessment.projected_missed_range is None:
+        return False
+    fewest, _ = assessment.projected_missed_range
+    return assessment.projected_missed > 0 if already else fewest > 0
+
+
+def _goes_on(seen: Observation) -> bool:
+    """Whether there is something to foresee: calls remain, and they are being made or wait for their throttle."""
+    return (
+        seen.remaining > 0 and not seen.paused and (seen.window_start is None or seen.at >= seen.window_start)
+    )
+
+
+def _left_over(seen: Observation, made: float) -> int:
+    return min(seen.remaining, max(0, round(seen.remaining - made)))
+
+
+def _unproven(progress: Progress, window: timedelta) -> bool:
+    """A batch that has not made its first call is given the time that any silence is given."""
+    return progress.last_progress_at is None and _idle(progress) < window
+
+
+def _idle(progress: Progress) -> timedelta:
+    started = progress.clock_started_at
+    return timedelta(0) if started is None else progress.last.at - started
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What the time looked back on says of the time ahead."""
+
+    pace: float  # calls per second
+    span: float  # seconds looked back on
+    unevenness: float  # variance of the calls of a block by their mean; 1 is pure chance
+
+    def calls(self, ahead: float) -> tuple[float, float]:
+        """Calls to be made in so many seconds, and how far they are likely to be off either way."""
+        expected = self.pace * ahead
+        # The chance of the time ahead and of the pace, which was read from a finite span; at least that of one call.
+        chance = self.unevenness * max(expected, ahead / self.span) * (1 + ahead / self.span)
+        change = (CHANGE * expected * ahead / (ahead + self.span)) ** 2
+        return expected, LIKELY * math.sqrt(chance + change)
+
+
+def _outlook(progress: Progress, window: timedelta, left: float | None, bound: float) -> _Outlook:
+    lived = progress.expected_seconds - progress.samples[0].expected_seconds
+    made = progress.best_completed - progress.samples[0].completed
+    done_in = progress.last.remaining * lived / made if made else math.inf
+    ahead = done_in if left is None else min(done_in, left)
+    span = min(lived, max(window.total_seconds(), ahead))
+    edges = [_completed(progress, span * part / BLOCKS) for part in range(BLOCKS, -1, -1)]
+    blocks = [after - before for before, after in itertools.pairwise(edges)]
+    average = sum(blocks) / BLOCKS
+    variance = sum((block - average) ** 2 for block in blocks) / (BLOCKS - 1)
+    unevenness = max(1.0, variance / average) if average > 0 else 1.0
+    return _Outlook(min(bound, max(0.0, edges[-1] - edges[0]) / span), span, unevenness)
+
+
+def _completed(progress: Progress, ago: float) -> float:
+    """Calls completed so many seconds of expected time ago, read between two points of the curve."""
+    at = progress.expected_seconds - ago
+    later = Sample(progress.expected_seconds, progress.best_completed)
+    for sample in reversed(progress.samples):
+        if sample.expected_seconds <= at:
+            stretch = later.expected_seconds - sample.expected_seconds
+            share = (at - sample.expected_seconds) / stretch if stretch > 0 else 0.0
+            return sample.completed + share * (later.completed - sample.completed)
+        later = sample
+    return float(progress.samples[0].completed)
