@@ -20,7 +20,7 @@ from monitor import __version__, simulator
 from monitor.clock import utc_now
 from monitor.model import BatchKey, FailureReason
 from monitor.ultravox import ApiSettings, Client, UltravoxError
-from monitor.ultravox.client import BODY_LIMIT, FIRST_PAUSE, clock_skew
+from monitor.ultravox.transport import BODY_LIMIT, FIRST_PAUSE, clock_skew
 
 API_KEY = "Zk3hQ9aB.0123456789abcdef0123456789abcdef"
 SECRET = "whsec-planted-in-every-answer"
@@ -310,7 +310,7 @@ async def test_a_429_holds_the_account_back_as_long_as_it_says(
     before = asyncio.get_running_loop().time()
     error = await failure(client)
     assert error.retry_after == (None if retry_after is None else timedelta(seconds=retry_after))
-    assert client._limiter._paused_until - before == pytest.approx(held_back, abs=0.5)
+    assert client._transport._limiter._paused_until - before == pytest.approx(held_back, abs=0.5)
 
 
 async def test_the_pause_doubles_up_to_a_minute_until_something_succeeds(client, shimmed_aioresponses):
@@ -318,10 +318,14 @@ async def test_the_pause_doubles_up_to_a_minute_until_something_succeeds(client,
 
     async def pause_after(status):
         shimmed_aioresponses.get(BATCH_URL, status=status, payload=GOOD)
-        client._limiter._paused_until = 0  # the pause before is over
+        client._transport._limiter._paused_until = 0  # the pause before is over
         with contextlib.suppress(UltravoxError):
             await client.get_batch(KEY)
-        return round(client._limiter._paused_until - loop.time()) if client._limiter.paused else 0
+        return (
+            round(client._transport._limiter._paused_until - loop.time())
+            if client._transport._limiter.paused
+            else 0
+        )
 
     assert [await pause_after(429) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert [await pause_after(status) for status in (500, 429, 200, 429)] == [0, 60, 0, 1]
@@ -443,7 +447,7 @@ async def test_a_burst_of_429s_holds_the_account_back_once():
     settings = ApiSettings("main", SecretStr(API_KEY), url, max_requests_per_second=10_000)
     client = Client(settings, clock=utc_now)
     await asyncio.gather(*(failure(client) for _ in range(8)))
-    left = client._limiter._paused_until - asyncio.get_running_loop().time()
+    left = client._transport._limiter._paused_until - asyncio.get_running_loop().time()
     assert 0 < left <= FIRST_PAUSE
     await client.close()
     await runner.cleanup()
