@@ -214,6 +214,7 @@ PAUSES = {
     "grown while it was waited for": ([(0, 5), (4, 5)], [0], [9]),
     "one after the other": ([(0, 5), (10, 5)], [0, 12], [5, 3]),
     "waiting for the rate already": ([(0.25, 2)], [0, 0], [1.25]),
+    "asked before the rate would let it start": ([(0.25, 2)], [0, 0.5], [1.25]),
     "over before the rate lets anyone start": ([(0.25, 0.5)], [0, 0], []),
 }
 
