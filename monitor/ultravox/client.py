@@ -61,7 +61,7 @@ class AgentAnswer:
     """An agent of the account."""
 
     agent_id: str
-    name: str
+    name: str  # "": it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,8 @@ class Client:
                     batch = payload.item(payload.Batch, item)
                     batches[batch.batch_id.lower()] = _observation(batch, at)
                 except payload.MalformedError as error:
-                    batch_id = item.get("batchId") if isinstance(item, dict) else None
-                    if isinstance(batch_id, str):
+                    batch_id = payload.batch_id(item)
+                    if batch_id is not None:
                         batches[batch_id.lower()] = self._transport.error(
                             FailureReason.BAD_RESPONSE, f"list_batches: {error}"
                         )
@@ -137,7 +137,7 @@ class Client:
         return tuple(found.values())
 
     async def get_agent_name(self, agent_id: str) -> str:
-        """The name that people gave the agent. UltravoxError."""
+        """The name that people gave the agent; "" when they gave it none. UltravoxError."""
         path = f"/api/agents/{quote(agent_id, safe='')}"
         answer = await self._transport.get("get_agent", path, payload.Agent, urgency=Urgency.LATER)
         return answer.body.name

@@ -28,23 +28,23 @@ def admit(free_at: float, now: float, rate: float) -> tuple[float, float]:
 
 
 class Limiter:
-    """`rate` requests a second; `on_paused` hears the seconds that requests lost to a 429."""
+    """`rate` requests a second; `on_paused` hears of the seconds in which a 429 let nobody start."""
 
     def __init__(self, rate: float, *, on_paused: Callable[[float], None] = lambda _: None) -> None:
         self._rate = rate
         self._on_paused = on_paused
         self._free_at = 0.0
         self._paused_until = 0.0
-        self._waiting: list[tuple[float, int, float, asyncio.Future[None]]] = []
+        self._held_since: float | None = None  # since when somebody waits for the end of a pause
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
     async def acquire(self, urgency: Urgency = Urgency.POLL) -> None:
         """Wait for a place. A waiter that is cancelled takes none."""
         loop = asyncio.get_running_loop()
-        asked = loop.time()
         turn: asyncio.Future[None] = loop.create_future()
-        heapq.heappush(self._waiting, (asked + urgency * HEAD_START, next(self._order), asked, turn))
+        heapq.heappush(self._waiting, (loop.time() + urgency * HEAD_START, next(self._order), turn))
         self._hand_out()
         await turn
 
@@ -65,17 +65,26 @@ class Limiter:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            _, _, asked, turn = self._waiting[0]
+            now = loop.time()
+            _, _, turn = self._waiting[0]
             if turn.done():  # its waiter was cancelled
                 heapq.heappop(self._waiting)
                 continue
-            opens = max(self._free_at, self._paused_until)  # a pause may grow while it is waited for
-            if opens > loop.time():
+            ready = max(self._free_at, now)
+            opens = max(ready, self._paused_until)  # a pause may grow while it is waited for
+            if opens > ready and self._held_since is None:
+                self._held_since = ready
+            if opens > now:
                 self._timer = loop.call_at(opens, self._hand_out)
                 return
             heapq.heappop(self._waiting)
-            lost = min(self._paused_until, loop.time()) - asked
-            if lost > 0:
-                self._on_paused(lost)
-            _, self._free_at = admit(self._free_at, loop.time(), self._rate)
+            _, self._free_at = admit(self._free_at, now, self._rate)
             turn.set_result(None)
+            self._tell()
+        self._held_since = None  # of those whom a pause held back, nobody waited for its end
+
+    def _tell(self) -> None:
+        """Tell of a pause that is over: once, however many it held back."""
+        if self._held_since is not None:
+            lost, self._held_since = self._paused_until - self._held_since, None
+            self._on_paused(lost)

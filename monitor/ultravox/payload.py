@@ -7,6 +7,7 @@ Unknown fields may appear at any time and change nothing.
 from __future__ import annotations
 
 import re
+from collections import deque
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -27,6 +28,9 @@ from monitor.model import CallStatus
 
 COUNT_LIMIT = 10_000_000
 """Calls beyond which a count is taken for nonsense."""
+
+TEXT_LIMIT = 200
+"""Characters of an id or a name."""
 
 
 class MalformedError(Exception):
@@ -50,7 +54,8 @@ def _instant(value: object, read_by_pydantic: ValidatorFunctionWrapHandler) -> d
 # Not strict inside: strict pydantic takes only datetime objects from a validator around it.
 _Instant = Annotated[AwareDatetime, Strict(strict=False), WrapValidator(_instant)]
 _Count = Annotated[int, Field(ge=0, le=COUNT_LIMIT)]
-_Text = Annotated[str, StringConstraints(max_length=200)]
+_Text = Annotated[str, StringConstraints(max_length=TEXT_LIMIT)]
+_Id = Annotated[str, StringConstraints(min_length=1, max_length=TEXT_LIMIT)]
 
 
 class Payload(BaseModel):
@@ -64,7 +69,7 @@ class Payload(BaseModel):
 class Batch(Payload):
     """A scheduled call batch."""
 
-    batch_id: _Text
+    batch_id: _Id
     created: _Instant
     total_count: _Count
     completed_count: _Count
@@ -86,8 +91,8 @@ class Account(Payload):
 class Agent(Payload):
     """An agent."""
 
-    agent_id: _Text
-    name: _Text
+    agent_id: _Id
+    name: _Text = ""  # the document does not require it
 
 
 class Page(Payload):
@@ -108,32 +113,46 @@ class Rule(Payload):
 class Throttle(Payload):
     """A call throttle."""
 
-    throttle_id: _Text
+    throttle_id: _Id
     name: _Text
     rules: list[Rule]
 
 
 class ScheduledCall(Payload):
-    """One call of a batch. Its error, medium and metadata are for the one who asked: they are never kept."""
+    """One call of a batch. Its error, medium and metadata are for the one who asked: they are never kept.
+
+    The document says little of the last two, and whoever asks why calls failed needs neither.
+    """
 
     status: Annotated[CallStatus, Strict(strict=False)]
     error: str | None = None
-    medium: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    medium: Any = None
+    metadata: Any = None
 
 
 def destination(medium: object) -> str | None:
-    """Whom a call was for: the first `to` in the medium, wherever the kind of medium keeps it."""
-    if not isinstance(medium, dict):
-        return None
-    if isinstance(to := medium.get("to"), str):
-        return to
-    return next((found for part in medium.values() if (found := destination(part)) is not None), None)
+    """Whom a call was for: the outermost `to` of the medium, wherever the kind of medium keeps it."""
+    parts = deque([medium])
+    while parts:
+        part = parts.popleft()
+        if isinstance(part, dict):
+            if isinstance(to := part.get("to"), str):
+                return to
+            parts.extend(part.values())
+    return None
 
 
-def pairs(metadata: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
+def pairs(metadata: object) -> tuple[tuple[str, str], ...]:
     """Metadata as text, in the order of the names."""
-    return tuple((name, str(value)) for name, value in sorted((metadata or {}).items()))
+    if not isinstance(metadata, dict):
+        return ()
+    return tuple((name, str(value)) for name, value in sorted(metadata.items()))
+
+
+def batch_id(entry: object) -> str | None:
+    """The id of an entry that is no batch otherwise; None when it has none that a batch could have."""
+    found = entry.get("batchId") if isinstance(entry, dict) else None
+    return found if isinstance(found, str) and 1 <= len(found) <= TEXT_LIMIT else None
 
 
 _Model = TypeVar("_Model", bound=Payload)
