@@ -240,6 +240,15 @@ def test_a_pause_that_lasts_is_told_when_it_was_foretold_unless_the_window_close
     assert life.fires_at(PAUSED, 2 * HOUR, **changes) == told.fires_at
 
 
+def test_a_pause_is_counted_from_when_it_was_first_seen_not_from_when_its_alert_was_switched_on():
+    life = Life(policy=policy(without=[PAUSED]))
+    for minute in range(40):
+        life.see(minute * MIN, paused=True)
+    life.policy = policy()
+    assert life.explain(PAUSED).fires_at == NOW + HOUR
+    assert life.fires_at(PAUSED, 2 * HOUR, paused=True) == NOW + HOUR
+
+
 # Where it stands
 
 
@@ -348,6 +357,8 @@ def test_an_unreachable_batch_is_explained_with_its_failures_and_the_account_s_a
     assert told.why == (
         "2 of 3 polls in a row failed since 2026-11-23 12:01 UTC; the account has not answered after the first"
     )
+    life.account = replace(life.account, last_success_at=NOW + MIN)
+    assert "the account has not answered after the first" in life.explain(UNREACHABLE).why
     life.account = replace(life.account, last_success_at=NOW + 3 * MIN)
     life.miss(3 * MIN)
     told = life.explain(UNREACHABLE)

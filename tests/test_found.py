@@ -189,8 +189,9 @@ def test_what_is_dropped_makes_room():
 
 def test_no_room_drops_nobody():
     listed = {1: running(NOW - DAY), 2: running()}
-    for room in (0, -5):
+    for room in (0, -1, -5):
         assert finds(listed, {1: running(NOW - DAY)}, room=room) == Found([], [], 1)
+    assert finds({1: running(), 2: running(), 3: running()}, room=-1) == Found([], [], 3)
 
 
 _SEEN = st.builds(

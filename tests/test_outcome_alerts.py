@@ -118,6 +118,12 @@ def test_an_end_is_critical_from_a_twentieth_unreached(total, unmade, critical):
     assert end_of(ended(total - unmade, total=total)) == (WORSE if critical else BAD)
 
 
+@pytest.mark.parametrize(("unmade", "end"), [(29, GOOD), (30, WORSE)])
+def test_a_share_that_is_tolerated_is_tolerated_to_the_last_call(unmade, end):
+    assert 0.29 * 100 < 29, "as a product it would not be"
+    assert end_of(ended(100 - unmade, total=100), unmade_over_ratio=0.29) == end
+
+
 @pytest.mark.parametrize("completed", [0, 5])
 def test_an_empty_batch_ends_as_it_should(completed):
     assert end_of(ended(completed, total=0)) == GOOD
