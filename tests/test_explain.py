@@ -106,7 +106,7 @@ def next_poll(at, after=NOW):
 # When it will fire
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     skew=st.sampled_from([0 * SEC, -2 * HOUR, 3 * DAY]),
     idle=st.integers(0, 40).map(lambda polls: polls * 30 * SEC),
@@ -444,7 +444,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     steps=_STEPS,
     skew=st.sampled_from([0 * SEC, HOUR]),

@@ -245,7 +245,7 @@ def test_what_marks_count_is_at_least_what_was_called_in_the_window_and_at_most_
 @pytest.mark.parametrize(("interval", "grows_each"), [(30, 1), (30, 7), (1, 1)])
 def test_marks_stay_few_and_know_every_window_through_days_of_polls(interval, grows_each):
     marks, most, looks = (), 0, []
-    for number in range(2 * 86400 // interval if interval > 1 else 5_000):
+    for number in range(2 * 86400 // interval if interval > 1 else 3_000):
         second = number * interval
         looks.append((second, number // grows_each))
         marks = marked(marks, seen(second * SEC, looks[-1][1]))
