@@ -125,11 +125,10 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
     if progress is None or progress.last.ended_at is None:
         return Condition(holds=False)
     seen, ended_at = progress.last, progress.last.ended_at
-    began = account.watched_since + (account.clock_skew or timedelta(0))  # by the API's clock
     told = {state.occurrence for state in status.alerts if state.name in _ENDS and state.name is not name}
     if (
-        ended_at <= began or ended_at in told
-    ):  # history; or told under the other name, before it was corrected
+        is_history(ended_at, account) or ended_at in told
+    ):  # told under the other name, before it was corrected
         return Condition(holds=False)
     unmade, outcomes = seen.remaining, status.final_outcomes
     # Quotients are compared, not products: 0.29 * 100 is less than 29.
@@ -146,6 +145,11 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
         occurrence=ended_at,
         severity=Severity.CRITICAL if critical else None,
     )
+
+
+def is_history(ended_at: datetime, account: AccountStatus) -> bool:
+    """Whether an end came before we began to watch; the API dates it, so it is compared by the API's clock."""
+    return ended_at <= account.watched_since + (account.clock_skew or timedelta(0))
 
 
 def _unreachable(status: Status, account: AccountStatus) -> Condition:

@@ -51,20 +51,47 @@ def _one(
         return Explanation(name, "firing", f"{why}; firing {since}{clearing}")
     if state is not None and state.phase is Phase.TOLD:
         return Explanation(name, "told", why)
+    if condition.holds is None:
+        moves = "" if news or name is AlertName.BATCH_UNREACHABLE else _NOTHING_MOVES
+        return Explanation(name, "inactive" if state is None else "pending", f"{why}{moves}")
     over = alerts.superseder(name, present)
     if condition.holds and over is not None and over.phase is Phase.FIRING:
         return Explanation(name, "inactive", f"{why}; {over.name} fires and says more")
-    held = next((one.name for one in account.alerts if one.phase is Phase.FIRING), None)
-    if condition.holds and held is not None:
-        return Explanation(name, "pending", f"{why}; held back while {held} fires")
     if condition.holds:
-        began = _since(condition, state.since if state else now, now)
+        begins = _since(condition, state.since if state else now, now)
         holds = f"; it must hold for {words.duration(rule.hold)}" if rule.hold else ""
         unconfirmed = "" if condition.ripe else "; it must be seen once more"
-        return Explanation(name, "pending", f"{why}{holds}{unconfirmed}", max(now, began + rule.hold))
-    if not news and condition.holds is None:
-        why = f"{why}; nothing was seen of it since, so nothing moves"
-    return Explanation(name, "inactive", why, None if begins is None else max(now, begins + rule.hold))
+        why = f"{why}{holds}{unconfirmed}"
+    standing = "pending" if condition.holds else "inactive"
+    if begins is None:
+        return Explanation(name, standing, why)
+    held = next((one.name for one in account.alerts if one.phase is Phase.FIRING), None)
+    if held is not None:
+        return Explanation(name, standing, f"{why}; held back while {held} fires")
+    fires_at, closes = max(now, begins + rule.hold), _closes(status)
+    if name in _INSIDE_THE_WINDOW and closes is not None and fires_at >= closes:
+        return Explanation(name, standing, f"{why}; its window closes before that")
+    return Explanation(name, standing, why, fires_at)
+
+
+_NOTHING_MOVES = "; nothing was seen of it since, so nothing moves"
+
+_INSIDE_THE_WINDOW = frozenset(
+    {AlertName.BATCH_STALLED, AlertName.BATCH_WINDOW_AT_RISK, AlertName.BATCH_PAUSED_TOO_LONG}
+)
+"""The alerts that are over when the window is: from then on the batch is overdue."""
+
+
+def _closes(status: Status) -> datetime | None:
+    """When its window closes, by our clock."""
+    if status.progress is None or status.progress.last.window_end is None:
+        return None
+    return status.progress.last.window_end + _ours(status, status.progress.last)
+
+
+def _ours(status: Status, seen: Observation) -> timedelta:
+    """Our clock minus the API's."""
+    return (status.last_success_at or seen.at) - seen.at
 
 
 def _since(condition: Condition, pending_since: datetime, now: datetime) -> datetime:
@@ -83,7 +110,7 @@ def _facts(
     if status.progress is None:
         return "it has never been observed", None
     seen = status.progress.last
-    ours = (status.last_success_at or seen.at) - seen.at  # our clock minus the API's
+    ours = _ours(status, seen)
     match name:
         case AlertName.BATCH_STALLED:
             return _stalled(status, seen, ours)
@@ -107,10 +134,7 @@ def _stalled(status: Status, seen: Observation, ours: timedelta) -> tuple[str, d
         return f"no call is expected now: {status.assessment.why}", None
     cap = " (the account is at its cap)" if status.around.at_cap else ""
     said = f"no call for {words.duration(idle)} of {words.duration(limit)}{cap}"
-    left = timedelta(seconds=max(0.0, limit - idle))
-    if seen.window_end is not None and seen.at + left >= seen.window_end:
-        return f"{said}; its window closes before that", None
-    return said, seen.at + ours + left
+    return said, seen.at + ours + timedelta(seconds=max(0.0, limit - idle))
 
 
 def _at_risk(status: Status, seen: Observation) -> str:
@@ -134,6 +158,8 @@ def _overdue(status: Status, seen: Observation, ours: timedelta) -> tuple[str, d
         return "it has ended", None
     if seen.window_end is None:
         return "its window has no end", None
+    if seen.remaining == 0:
+        return "all its calls are made", None
     if status.assessment.state is State.OVERDUE:
         return f"its window closed at {words.instant(seen.window_end)}, and it has not ended", None
     end = status.assessment.estimated_end
@@ -172,7 +198,7 @@ def _ended(status: Status, account: AccountStatus, policy: Policy) -> str:
     if status.progress is None or status.progress.last.ended_at is None:
         return "it has not ended"
     seen, outcomes = status.progress.last, status.final_outcomes
-    if seen.ended_at is not None and seen.ended_at <= account.watched_since:
+    if seen.ended_at is not None and conditions.is_history(seen.ended_at, account):
         return f"it ended at {words.instant(seen.ended_at)}, before its account was watched: history"
     tolerated = max(policy.unmade_over_count, policy.unmade_over_ratio * seen.total)
     failed = "outcomes unknown" if outcomes is None else f"{outcomes.error:,} failed"

@@ -52,8 +52,12 @@ class Discovery:
 
     def wants_agent(self, agent_id: str, name: str) -> bool:
         """Whether this agent's batches are to be found: by its id, or by its name (shell pattern, any case)."""
+        by = {
+            agent_id.lower(),
+            name.lower(),
+        }  # a name itself is taken too: it may hold what means more in a pattern
         return self.agents is None or any(
-            wanted.lower() == agent_id or fnmatch.fnmatchcase(name.lower(), wanted.lower())
+            wanted.lower() in by or fnmatch.fnmatchcase(name.lower(), wanted.lower())
             for wanted in self.agents
         )
 

@@ -53,14 +53,14 @@ def marked(marks: tuple[Mark, ...], seen: Observation) -> tuple[Mark, ...]:
     marks = tuple(mark for mark in marks if mark.at < seen.at)  # the API's clock may have been set back
     if not marks or seen.completed > marks[-1].completed:
         marks = (*marks, Mark(seen.at, seen.completed))
+    over = [mark for mark in marks if seen.at - mark.at >= LONGEST_WINDOW]
     kept: list[Mark] = []
-    for mark in reversed(marks):
-        age = seen.at - mark.at
-        if not kept or kept[-1].at - mark.at >= age / FINENESS or mark is marks[0]:
-            kept.append(mark)
-        if age > LONGEST_WINDOW:
-            break
-    return tuple(reversed(kept))
+    for mark in marks[max(0, len(over) - 1) :]:
+        # The one between may go only where those beside it are close: else calls would seem younger than they are.
+        while len(kept) > 1 and mark.at - kept[-2].at <= (seen.at - mark.at) / FINENESS:
+            kept.pop()
+        kept.append(mark)
+    return tuple(kept)
 
 
 def standing(throttle: Throttle | None, sharing: Iterable[Usage], at: datetime) -> Standing:
