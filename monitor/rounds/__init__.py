@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from monitor import cadence, targets
 from monitor.clock import Clock
-from monitor.model import BatchKey, DiscoveryStatus, Observation, State, Urgency
+from monitor.model import BatchKey, DiscoveryStatus, FailureReason, Observation, State, Urgency
 from monitor.poller import Poller
 from monitor.rounds.listing import Reading
 from monitor.rounds.looks import Looks, Seen, round_job
@@ -88,6 +88,10 @@ class Rounds:
         present = self._accounts.get(name)
         self._accounts[name] = account = present or _Account(plan)
         before, account.plan = (present.plan if present else None), plan
+        if before is not None and before.interval != plan.interval:
+            for of, agent_id in self._agents:
+                if of == name:
+                    self._arrange_round(name, agent_id)
         every = self._schedule.every
         now_or_later = None if present and before == plan else timedelta(0)
         every(
@@ -100,6 +104,7 @@ class Rounds:
         if plan.discovery is None:
             account.wanted = None
             self._schedule.remove(f"discover:{name}")
+            self._forget_idle_agents(name)
         else:
             every(
                 f"discover:{name}",
@@ -113,6 +118,7 @@ class Rounds:
         self._accounts.pop(name, None)
         for job in ("probe", "outcomes", "discover"):
             self._schedule.remove(f"{job}:{name}")
+        self._forget_idle_agents(name)
 
     def found(self, discoveries: Mapping[str, Discovery | None]) -> dict[BatchKey, Watch]:
         """The found batches that are still to be watched by these settings of their accounts."""
@@ -120,8 +126,9 @@ class Rounds:
         for name, account in self._accounts.items():
             discovery = discoveries.get(name)
             for key in account.found:
-                known = self._book.agent_names.get(key.agent_id) or ""
-                if discovery is not None and discovery.wants_agent(key.agent_id, known):
+                known = self._book.agent_names.get(key.agent_id)
+                # A name that is not known yet decides nothing: the next discovery will.
+                if discovery is not None and (known is None or discovery.wants_agent(key.agent_id, known)):
                     wanted[key] = discovery.watch(name, key)
         return wanted
 
@@ -176,14 +183,20 @@ class Rounds:
         self._looks.forget(key)
         for account in self._accounts.values():
             account.found.discard(key)
-        for (name, agent_id), agent in list(self._agents.items()):
+        for (name, _), agent in list(self._agents.items()):
             if key in agent.keys:
                 agent.keys.discard(key)
                 agent.page_of.pop(key, None)
-                owner = self._accounts.get(name)
-                if not agent.keys and agent_id not in ((owner and owner.wanted) or ()):
-                    self._agents.pop((name, agent_id))
-                    self._schedule.remove(round_job(name, agent_id))
+                self._forget_idle_agents(name)
+
+    def _forget_idle_agents(self, name: str) -> None:
+        """Drop the account's agents that have no watched batch and whose batches are not to be found."""
+        account = self._accounts.get(name)
+        wanted = (account.wanted if account else None) or frozenset()
+        for (of, agent_id), agent in list(self._agents.items()):
+            if of == name and not agent.keys and agent_id not in wanted:
+                del self._agents[of, agent_id]
+                self._schedule.remove(round_job(of, agent_id))
 
     # Pages
 
@@ -191,9 +204,12 @@ class Rounds:
         agent = self._agents.get((name, agent_id))
         if agent is None:
             agent = self._agents[name, agent_id] = _Agent()
-            interval = self._accounts[name].plan.interval
-            self._schedule.every(round_job(name, agent_id), interval, lambda: self._round(name, agent_id))
+            self._arrange_round(name, agent_id)
         return agent
+
+    def _arrange_round(self, name: str, agent_id: str) -> None:
+        interval = self._accounts[name].plan.interval
+        self._schedule.every(round_job(name, agent_id), interval, lambda: self._round(name, agent_id))
 
     async def _round(self, name: str, agent_id: str) -> None:
         """Read as many pages of this agent's batches as spare more requests than they cost."""
@@ -224,20 +240,23 @@ class Rounds:
 
     async def _read(self, name: str, agent_id: str, pages: int | None) -> Reading:
         """Read the agent's batches: so many pages, or all (None); judge them, and plan the next readings."""
-        agent = self._agent_of(name, agent_id)
+        agent, reading = self._agent_of(name, agent_id), Reading(agent_id)
         async with agent.reading:
+            if (account := self._book.accounts.get(name)) is None:
+                return reading  # dropped by a reload while this waited
             agent.read_at = self._clock()
             started = asyncio.get_running_loop().time()
             taking: list[asyncio.Task[None]] = []
-            reading = Reading(agent_id)
             await reading.read(
-                self._book.accounts[name].client,
+                account.client,
                 pages,
                 self._urgency(agent),
                 lambda key, seen: taking.append(asyncio.create_task(self._take(name, key, seen, started))),
             )
             await asyncio.gather(*taking)
-            await self._look_for(name, agent, reading, started)
+            covered = self._looks.covered(agent.keys)
+            expected = {key for key in covered if pages is None or agent.page_of.get(key, 0) < pages}
+            await self._look_for(name, expected - reading.seen.keys(), reading.failure, started)
             agent.page_of = reading.page_of | (
                 {} if reading.to_the_end else {k: p for k, p in agent.page_of.items() if p >= reading.pages}
             )
@@ -246,14 +265,15 @@ class Rounds:
                 self._replan(name, agent)
         return reading
 
-    async def _look_for(self, name: str, agent: _Agent, reading: Reading, started: float) -> None:
+    async def _look_for(
+        self, name: str, missed: set[BatchKey], failure: UltravoxError | None, started: float
+    ) -> None:
         """What was to be seen on these pages and was not: the failure is theirs, or they are asked for by id."""
-        missed, failure = self._looks.covered(agent.keys) - reading.seen.keys(), reading.failure
         if failure is not None:
             logger.debug("list of batches cannot be read", extra={"account": name, "error": str(failure)})
-        if failure is not None and failure.again_helps:
+        if failure is not None and failure.again_helps and failure.reason is not FailureReason.BAD_RESPONSE:
             await asyncio.gather(*(self._take(name, key, failure, started) for key in missed))
-        elif failure is not None or reading.pages >= agent.pages:
+        else:
             await asyncio.gather(*(self._looks.poll(key) for key in missed))
 
     async def _take(self, name: str, key: BatchKey, seen: Seen, started: float) -> None:
@@ -317,6 +337,7 @@ class Rounds:
             logger.info("agents found", extra={"account": name, "agents": len(wanted)})
         account.wanted = wanted
         await self.unwatch([key for key in account.found if key.agent_id in unwanted])
+        self._forget_idle_agents(name)
         results = await asyncio.gather(*(self._explore(name, agent_id) for agent_id in wanted))
         if account.failing and all(results):
             logger.info("discovery succeeds again", extra={"account": name})
@@ -357,10 +378,11 @@ class Rounds:
         ]
         room = discovery.max_batches - len(account.found)
         found = targets.found(discovery, listed, watched, room, complete=reading.quiet)
-        await self.unwatch(found.dropped)
         started = asyncio.get_running_loop().time()
+        # At once, before anything waits: another agent's reading must not take the same room.
         for key in found.added:
             self.watch(discovery.watch(name, key), found=True, soon=False)
+        await self.unwatch(found.dropped)
         await asyncio.gather(*(self._take(name, key, listed[key], started) for key in found.added))
         if found.added or found.dropped:
             fields = {"account": name, "agent": self._book.agent_names.get(reading.agent_id)}
