@@ -595,3 +595,50 @@ async def test_no_more_than_may_be_are_watched_when_one_makes_room_for_two(world
     await world.pass_time(hours=2)
     assert set(world.book.watches) == {world.keys["next"]}
     assert world.rounds.discoveries()[0].over_limit == 4
+
+
+async def test_a_list_of_agents_that_fails_leaves_no_batch_unseen(world):
+    """What discovery alone looks at gets requests of its own, until discovery succeeds again."""
+    await world.watch_account(discovery=DISCOVERY)
+    await world.pass_time(minutes=4)
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_agents"))
+    await world.pass_time(minutes=2)
+    await world.pass_time(minutes=20)
+    assert world.asked("waits-long") == world.asked("waits-longer") == 4
+    world.pretend.clear_faults()
+    await world.pass_time(minutes=2)
+    assert (await world.pass_time(minutes=20))["get_batch"] == 0
+    assert world.age("waits-long") <= timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    "discovery", [None, Discovery(agents=("many",)), Discovery(interval=timedelta(hours=1))]
+)
+async def test_what_discovery_looks_at_no_more_is_looked_at_by_itself(world, discovery):
+    await world.watch_account(discovery=DISCOVERY)
+    await world.pass_time(minutes=4)
+    await world.watch("waits-long")
+    await world.pass_time(minutes=4)
+    assert world.schedule.next_run(world.job("waits-long")) == NOW + timedelta(hours=20, seconds=1)
+    await world.watch_account(discovery=discovery)
+    await world.pass_time(minutes=20)
+    assert world.asked("waits-long") == 4
+
+
+async def test_a_deleted_agent_s_batches_are_looked_at_by_themselves(world):
+    await world.watch_account(discovery=DISCOVERY)
+    await world.pass_time(minutes=4)
+    routes = world.pretend._api._routes
+    routes["list_agents"] = lambda asked: {"next": None, "previous": None, "results": [], "total": 0}
+    await world.pass_time(minutes=2)
+    await world.pass_time(minutes=20)
+    assert world.asked("waits-long") == 4
+
+
+async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
+    """Between its end in the book and the end of its jobs, its agent's pages may be read."""
+    await world.watch_account(discovery=DISCOVERY)
+    await world.pass_time(minutes=4)
+    await world.book.unwatch([world.keys["waits-long"], world.keys["runs"]])
+    assert (await world.rounds._read("main", world.keys["runs"].agent_id, None)).quiet
+    assert world.age("runs-too") == timedelta(0)

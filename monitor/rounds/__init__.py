@@ -112,6 +112,8 @@ class Rounds:
                 lambda: self._discover(name),
                 first_after=now_or_later,
             )
+        if before != plan:
+            self._replan_all(name)
 
     def unwatch_account(self, name: str) -> None:
         """Ask nothing of this account any more."""
@@ -121,15 +123,14 @@ class Rounds:
         self._forget_idle_agents(name)
 
     def found(self, discoveries: Mapping[str, Discovery | None]) -> dict[BatchKey, Watch]:
-        """The found batches that are still to be watched by these settings of their accounts."""
+        """The batches watched now that are to be watched by these settings of their accounts, configured or not."""
         wanted: dict[BatchKey, Watch] = {}
-        for name, account in self._accounts.items():
-            discovery = discoveries.get(name)
-            for key in account.found:
-                known = self._book.agent_names.get(key.agent_id)
-                # A name that is not known yet decides nothing: the next discovery will.
-                if discovery is not None and (known is None or discovery.wants_agent(key.agent_id, known)):
-                    wanted[key] = discovery.watch(name, key)
+        for key, watch in self._book.watches.items():
+            name = watch.target.account
+            discovery, known = discoveries.get(name), self._book.agent_names.get(key.agent_id)
+            # A name that is not known yet decides nothing: the next discovery will.
+            if discovery is not None and (known is None or discovery.wants_agent(key.agent_id, known)):
+                wanted[key] = discovery.watch(name, key)
         return wanted
 
     def adopt(self, name: str, discovery: Discovery) -> dict[BatchKey, Watch]:
@@ -148,11 +149,15 @@ class Rounds:
         new = key not in agent.keys
         agent.keys.add(key)
         if new and soon:
-            # Not after an interval, but not faster than the account may ask either.
-            crowd = timedelta(seconds=len(self._book.watches) / account.plan.requests_per_second)
-            self._looks.begin(key, spread(str(key), max(min(watch.rules.interval, crowd), _MOMENT)))
+            self._look_soon(watch)
         else:
             self._looks.again(key)
+
+    def _look_soon(self, watch: Watch) -> None:
+        """Not after an interval, but not faster than the account may ask either."""
+        plan = self._accounts[watch.target.account].plan
+        crowd = timedelta(seconds=len(self._book.watches) / plan.requests_per_second)
+        self._looks.begin(watch.key, spread(str(watch.key), max(min(watch.rules.interval, crowd), _MOMENT)))
 
     async def unwatch(self, keys: Iterable[BatchKey]) -> None:
         """Look at these no more, and close what fires of them."""
@@ -262,7 +267,7 @@ class Rounds:
             )
             await self._found(name, agent, reading)
             if self._agents.get((name, agent_id)) is agent:
-                self._replan(name, agent)
+                self._replan(name, agent_id, agent)
         return reading
 
     async def _look_for(
@@ -292,20 +297,26 @@ class Rounds:
             default=Urgency.LATER,
         )
 
-    def _replan(self, name: str, agent: _Agent) -> None:
+    def _replan(self, name: str, agent_id: str, agent: _Agent) -> None:
         """Decide how many pages are worth reading each interval, and which batches need no job of their own."""
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
         covered = {key for key in due if agent.page_of.get(key, agent.pages) < agent.pages}
-        discovery = self._accounts[name].plan.discovery
-        if discovery is not None and agent.complete_at is not None:
+        account = self._accounts[name]
+        discovery, listed = account.plan.discovery, agent_id in (account.wanted or ()) and not account.failing
+        if discovery is not None and listed and agent.complete_at is not None:
             # The whole list is read that often anyway.
             watches, statuses, now = self._book.watches, self._book.statuses, self._clock()
-            for key in agent.keys & agent.page_of.keys():
+            for key in agent.keys & agent.page_of.keys() & watches.keys():
                 interval = cadence.look(statuses[key], watches[key].rules, now).interval
                 if interval is None or interval >= discovery.interval:
                     covered.add(key)
         self._looks.cover(covered, agent.keys)
+
+    def _replan_all(self, name: str) -> None:
+        for (of, agent_id), agent in self._agents.items():
+            if of == name:
+                self._replan(name, agent_id, agent)
 
     # Discovery
 
@@ -321,8 +332,7 @@ class Rounds:
         except UltravoxError as error:
             if not account.failing:
                 logger.warning("discovery fails", extra={"account": name, "error": str(error)})
-            account.failing = True
-            self._explored.add(name)
+            self._tried(name, account, failing=True)
             return
         if self._accounts.get(name) is not account or account.plan.discovery is not discovery:
             return  # a reload came first; the new plan has a discovery of its own
@@ -338,13 +348,24 @@ class Rounds:
         account.wanted = wanted
         await self.unwatch([key for key in account.found if key.agent_id in unwanted])
         self._forget_idle_agents(name)
+        self._replan_all(name)
         results = await asyncio.gather(*(self._explore(name, agent_id) for agent_id in wanted))
         if account.failing and all(results):
             logger.info("discovery succeeds again", extra={"account": name})
         if not all(results) and not account.failing:
             logger.warning("discovery is incomplete", extra={"account": name, "agents": results.count(False)})
-        account.failing = not all(results)
+        self._tried(name, account, failing=not all(results))
+
+    def _tried(self, name: str, account: _Account, *, failing: bool) -> None:
+        """Discovery was tried. What it was expected to look at first, after a restart, and did not, is asked for."""
+        changed, account.failing = account.failing != failing, failing
+        if self._accounts.get(name) is not account:
+            return
         self._explored.add(name)
+        if changed:
+            self._replan_all(name)
+        for key in account.found - self._looks.attempted:
+            self._look_soon(self._book.watches[key])
 
     async def _explore(self, name: str, agent_id: str) -> bool:
         """Read all batches of an agent; once more when the list moved while it was read. False: it cannot be read."""
@@ -374,7 +395,7 @@ class Rounds:
         }
         watched = [
             (key, progress.last if (progress := statuses[key].progress) else None)
-            for key in account.found & agent.keys
+            for key in account.found & agent.keys & statuses.keys()
         ]
         room = discovery.max_batches - len(account.found)
         found = targets.found(discovery, listed, watched, room, complete=reading.quiet)

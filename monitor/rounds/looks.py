@@ -61,7 +61,7 @@ class Looks:
         """Pages cover these from now on, and no others `among` those of their agent."""
         covered, before = set(keys), self._covered & set(among)
         self._covered = self._covered - before | covered
-        for key in before ^ covered:
+        for key in (before ^ covered) & self._book.watches.keys():
             self.again(key)
 
     def covered(self, among: Iterable[BatchKey]) -> set[BatchKey]:
