@@ -59,8 +59,8 @@ class Finder(Daemon):
         self.keys = {name: key for key, name in self.names.items()}
         self.agents = {agent.name: str(agent.agent_id) for agent in account.agents}
 
-    def discover(self, *, batches=(), poll=QUIET, account=None, **discover):
-        """Configure this; an interval in which nothing happens by itself unless one is given."""
+    def discover(self, *, batches=(), poll=QUIET, account=None, stored=False, **discover):
+        """Configure this; with `batches` alone nothing is found. Unless `interval` is given, no discovery comes by itself."""
         found = {"interval": "1h"} | discover if discover or not batches else None
         block = {
             "name": "main",
@@ -72,6 +72,8 @@ class Finder(Daemon):
         }
         web = {"listen_address": "127.0.0.1:0"}
         document = {"accounts": [block | (account or {})], "poll": poll, "web": web}
+        if not stored:
+            document["storage"] = {"path": None}
         self.path.write_text(yaml.safe_dump(document))
 
     @asynccontextmanager
@@ -377,6 +379,7 @@ async def test_a_discovery_that_failed_was_tried(finder):
 
 async def test_after_a_restart_found_batches_are_watched_on_and_nothing_is_told_again(finder, caplog):
     caplog.set_level("INFO")
+    finder.discover(stored=True)
     async with finder.running():
         await finder.stall()
         before = finder.status("two")
@@ -395,7 +398,7 @@ async def test_after_a_restart_found_batches_are_watched_on_and_nothing_is_told_
 
 async def test_a_reload_before_the_agents_could_be_listed_anew_closes_nothing(finder, caplog):
     caplog.set_level("INFO")
-    finder.discover(agents=["renewals-*"])
+    finder.discover(agents=["renewals-*"], stored=True)
     async with finder.running():
         await finder.stall()
     finder.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_agents"))
