@@ -639,6 +639,17 @@ async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
     """Between its end in the book and the end of its jobs, its agent's pages may be read."""
     await world.watch_account(discovery=DISCOVERY)
     await world.pass_time(minutes=4)
-    await world.book.unwatch([world.keys["waits-long"], world.keys["runs"]])
+    closing = [world.keys["waits-long"], world.keys["runs"]]
+    hidden = {key.batch_id for key in closing}
+
+    def without(page):
+        left = [one for one in page["results"] if one["batchId"] not in hidden]
+        return page | {"results": left, "total": len(left)}
+
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
+    await world.book.unwatch(closing)
+    await world.rounds._read("main", world.keys["runs"].agent_id, None)
+    world.pretend.clear_faults()
+    world.spoil_list(without)
     assert (await world.rounds._read("main", world.keys["runs"].agent_id, None)).quiet
     assert world.age("runs-too") == timedelta(0)

@@ -364,7 +364,7 @@ class Rounds:
         self._explored.add(name)
         if changed:
             self._replan_all(name)
-        for key in account.found - self._looks.attempted:
+        for key in (account.found & self._book.watches.keys()) - self._looks.attempted:
             self._look_soon(self._book.watches[key])
 
     async def _explore(self, name: str, agent_id: str) -> bool:
