@@ -47,6 +47,7 @@ accounts:
           - {name: runs-too, calls: 10000}
           - {name: waits-long, calls: 10000, window: {start: 20h}}
           - {name: waits-longer, calls: 10000, window: {start: 30h}}
+      - {name: sleepy, batches: [{name: sleeps, calls: 9, window: {start: 20h}}]}
       - {name: short, batches: [{name: ends, calls: 5, pace: 1/s}, {name: next, created: 10m, calls: 10000}]}
   - {name: other, agents: [{name: far, batches: [{name: x, calls: 10000}, {name: y, calls: 10000}]}]}
 """
@@ -434,6 +435,26 @@ async def test_a_batch_goes_from_one_account_to_another_with_its_history_and_not
     assert world.age("b") <= INTERVAL
 
 
+async def test_what_an_account_sees_of_a_batch_that_has_just_left_it_counts_for_nothing(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    listing, before = world.clients[0].list_batches, world.status("b").last_poll_at
+
+    async def left_meanwhile(agent_id, **options):
+        async for page in listing(agent_id, **options):
+            await world.watch("b", account="second", of="main")
+            yield page
+
+    world.clients[0].list_batches = left_meanwhile
+    await world.pass_time(seconds=30)
+    world.clock.move(seconds=20)
+    await world.rounds._round("main", world.keys["a"].agent_id)
+    assert world.age("a") == timedelta(0)
+    assert world.age("b") > timedelta(0)
+    assert world.polls("second") == world.asked("b")
+    assert world.status("b").last_poll_at >= before
+
+
 async def test_a_last_batch_that_goes_to_another_account_leaves_no_job_behind(world):
     await world.watch("a", "b", "c")
     await world.settle()
@@ -491,13 +512,13 @@ async def test_discovery_that_is_turned_off_leaves_no_job_behind(world):
 
 
 async def test_found_batches_cost_no_request_more_than_their_pages(world):
-    """Five agents, two of them with more than one running batch; the others' pages are read by discovery alone."""
+    """Six agents, two of them with more than one running batch; the others' pages are read by discovery alone."""
     await world.watch_account(discovery=Discovery())
     await world.pass_time(minutes=14)  # what vanishes has vanished
     assert set(world.book.watches) >= {world.keys[name] for name in ("a", "lone", "waits", "ends")}
     asked = await world.pass_time(minutes=4)
     assert asked["list_agents"] == 2
-    assert asked["list_batches"] <= 2 * 8 + 2 * 5
+    assert asked["list_batches"] <= 2 * 8 + 2 * 6
     assert world.asked("a") == world.asked("waits") == world.asked("ends") == 0
     assert world.asked("lone") <= 8
     assert all(world.age(name) <= INTERVAL for name in ("a", "b", "c", "d", "lone"))
@@ -505,6 +526,7 @@ async def test_found_batches_cost_no_request_more_than_their_pages(world):
 
 
 DISCOVERY = Discovery(agents=("mixed",))
+SLEEPY = Discovery(agents=("sleepy",))  # whose one batch waits, so that nothing but discovery reads its list
 
 
 async def test_what_only_discovery_looks_at_is_not_missed_on_pages_that_it_is_not_on(world, monkeypatch):
@@ -525,7 +547,7 @@ async def test_what_only_discovery_looks_at_is_not_missed_on_pages_that_it_is_no
 async def test_a_name_that_is_not_known_yet_drops_nothing(world):
     """A reload after a restart, before the agents could be listed: their names decide what is wanted."""
     await world.watch_account(discovery=DISCOVERY)
-    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_agents"))
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR))
     world.rounds.watch(DISCOVERY.watch("main", world.keys["runs"]), found=True, soon=False)
     await world.settle()
     assert world.rounds.found({"main": DISCOVERY}).keys() == {world.keys["runs"]}
@@ -599,40 +621,40 @@ async def test_no_more_than_may_be_are_watched_when_one_makes_room_for_two(world
 
 async def test_a_list_of_agents_that_fails_leaves_no_batch_unseen(world):
     """What discovery alone looks at gets requests of its own, until discovery succeeds again."""
-    await world.watch_account(discovery=DISCOVERY)
+    await world.watch_account(discovery=SLEEPY)
     await world.pass_time(minutes=4)
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_agents"))
     await world.pass_time(minutes=2)
     await world.pass_time(minutes=20)
-    assert world.asked("waits-long") == world.asked("waits-longer") == 4
+    assert world.asked("sleeps") == 4
     world.pretend.clear_faults()
     await world.pass_time(minutes=2)
     assert (await world.pass_time(minutes=20))["get_batch"] == 0
-    assert world.age("waits-long") <= timedelta(minutes=2)
+    assert world.age("sleeps") <= timedelta(minutes=2)
 
 
 @pytest.mark.parametrize(
     "discovery", [None, Discovery(agents=("many",)), Discovery(interval=timedelta(hours=1))]
 )
 async def test_what_discovery_looks_at_no_more_is_looked_at_by_itself(world, discovery):
-    await world.watch_account(discovery=DISCOVERY)
+    await world.watch_account(discovery=SLEEPY)
     await world.pass_time(minutes=4)
-    await world.watch("waits-long")
+    await world.watch("sleeps")
     await world.pass_time(minutes=4)
-    assert world.schedule.next_run(world.job("waits-long")) == NOW + timedelta(hours=20, seconds=1)
+    assert world.schedule.next_run(world.job("sleeps")) == NOW + timedelta(hours=20, seconds=1)
     await world.watch_account(discovery=discovery)
     await world.pass_time(minutes=20)
-    assert world.asked("waits-long") == 4
+    assert world.asked("sleeps") == 4
 
 
 async def test_a_deleted_agent_s_batches_are_looked_at_by_themselves(world):
-    await world.watch_account(discovery=DISCOVERY)
+    await world.watch_account(discovery=SLEEPY)
     await world.pass_time(minutes=4)
     routes = world.pretend._api._routes
     routes["list_agents"] = lambda asked: {"next": None, "previous": None, "results": [], "total": 0}
     await world.pass_time(minutes=2)
     await world.pass_time(minutes=20)
-    assert world.asked("waits-long") == 4
+    assert world.asked("sleeps") == 4
 
 
 async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
