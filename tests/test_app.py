@@ -66,6 +66,7 @@ class Daemon:
                     "api_key": f"${{KEY_{name}}}",
                     "base_url": self.pretend.base_url,
                     "batches": batches,
+                    "discover": None,
                 }
                 for name, batches in (accounts or {"main": []}).items()
             ],

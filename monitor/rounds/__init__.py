@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from monitor import cadence, targets
 from monitor.clock import Clock
-from monitor.model import BatchKey, DiscoveryStatus, Observation, State, Urgency
+from monitor.model import BatchKey, DiscoveryStatus, FailureReason, Observation, State, Urgency
 from monitor.poller import Poller
 from monitor.rounds.listing import Reading
 from monitor.rounds.looks import Looks, Seen, round_job
@@ -88,6 +88,10 @@ class Rounds:
         present = self._accounts.get(name)
         self._accounts[name] = account = present or _Account(plan)
         before, account.plan = (present.plan if present else None), plan
+        if before is not None and before.interval != plan.interval:
+            for of, agent_id in self._agents:
+                if of == name:
+                    self._arrange_round(name, agent_id)
         every = self._schedule.every
         now_or_later = None if present and before == plan else timedelta(0)
         every(
@@ -100,6 +104,7 @@ class Rounds:
         if plan.discovery is None:
             account.wanted = None
             self._schedule.remove(f"discover:{name}")
+            self._forget_idle_agents(name)
         else:
             every(
                 f"discover:{name}",
@@ -107,22 +112,25 @@ class Rounds:
                 lambda: self._discover(name),
                 first_after=now_or_later,
             )
+        if before != plan:
+            self._replan_all(name)
 
     def unwatch_account(self, name: str) -> None:
         """Ask nothing of this account any more."""
         self._accounts.pop(name, None)
         for job in ("probe", "outcomes", "discover"):
             self._schedule.remove(f"{job}:{name}")
+        self._forget_idle_agents(name)
 
     def found(self, discoveries: Mapping[str, Discovery | None]) -> dict[BatchKey, Watch]:
-        """The found batches that are still to be watched by these settings of their accounts."""
+        """The batches watched now that are to be watched by these settings of their accounts, configured or not."""
         wanted: dict[BatchKey, Watch] = {}
-        for name, account in self._accounts.items():
-            discovery = discoveries.get(name)
-            for key in account.found:
-                known = self._book.agent_names.get(key.agent_id) or ""
-                if discovery is not None and discovery.wants_agent(key.agent_id, known):
-                    wanted[key] = discovery.watch(name, key)
+        for key, watch in self._book.watches.items():
+            name = watch.target.account
+            discovery, known = discoveries.get(name), self._book.agent_names.get(key.agent_id)
+            # A name that is not known yet decides nothing: the next discovery will.
+            if discovery is not None and (known is None or discovery.wants_agent(key.agent_id, known)):
+                wanted[key] = discovery.watch(name, key)
         return wanted
 
     def adopt(self, name: str, discovery: Discovery) -> dict[BatchKey, Watch]:
@@ -141,11 +149,15 @@ class Rounds:
         new = key not in agent.keys
         agent.keys.add(key)
         if new and soon:
-            # Not after an interval, but not faster than the account may ask either.
-            crowd = timedelta(seconds=len(self._book.watches) / account.plan.requests_per_second)
-            self._looks.begin(key, spread(str(key), max(min(watch.rules.interval, crowd), _MOMENT)))
+            self._look_soon(watch)
         else:
             self._looks.again(key)
+
+    def _look_soon(self, watch: Watch) -> None:
+        """Not after an interval, but not faster than the account may ask either."""
+        plan = self._accounts[watch.target.account].plan
+        crowd = timedelta(seconds=len(self._book.watches) / plan.requests_per_second)
+        self._looks.begin(watch.key, spread(str(watch.key), max(min(watch.rules.interval, crowd), _MOMENT)))
 
     async def unwatch(self, keys: Iterable[BatchKey]) -> None:
         """Look at these no more, and close what fires of them."""
@@ -176,14 +188,20 @@ class Rounds:
         self._looks.forget(key)
         for account in self._accounts.values():
             account.found.discard(key)
-        for (name, agent_id), agent in list(self._agents.items()):
+        for (name, _), agent in list(self._agents.items()):
             if key in agent.keys:
                 agent.keys.discard(key)
                 agent.page_of.pop(key, None)
-                owner = self._accounts.get(name)
-                if not agent.keys and agent_id not in ((owner and owner.wanted) or ()):
-                    self._agents.pop((name, agent_id))
-                    self._schedule.remove(round_job(name, agent_id))
+                self._forget_idle_agents(name)
+
+    def _forget_idle_agents(self, name: str) -> None:
+        """Drop the account's agents that have no watched batch and whose batches are not to be found."""
+        account = self._accounts.get(name)
+        wanted = (account.wanted if account else None) or frozenset()
+        for (of, agent_id), agent in list(self._agents.items()):
+            if of == name and not agent.keys and agent_id not in wanted:
+                del self._agents[of, agent_id]
+                self._schedule.remove(round_job(of, agent_id))
 
     # Pages
 
@@ -191,9 +209,12 @@ class Rounds:
         agent = self._agents.get((name, agent_id))
         if agent is None:
             agent = self._agents[name, agent_id] = _Agent()
-            interval = self._accounts[name].plan.interval
-            self._schedule.every(round_job(name, agent_id), interval, lambda: self._round(name, agent_id))
+            self._arrange_round(name, agent_id)
         return agent
+
+    def _arrange_round(self, name: str, agent_id: str) -> None:
+        interval = self._accounts[name].plan.interval
+        self._schedule.every(round_job(name, agent_id), interval, lambda: self._round(name, agent_id))
 
     async def _round(self, name: str, agent_id: str) -> None:
         """Read as many pages of this agent's batches as spare more requests than they cost."""
@@ -224,36 +245,40 @@ class Rounds:
 
     async def _read(self, name: str, agent_id: str, pages: int | None) -> Reading:
         """Read the agent's batches: so many pages, or all (None); judge them, and plan the next readings."""
-        agent = self._agent_of(name, agent_id)
+        agent, reading = self._agent_of(name, agent_id), Reading(agent_id)
         async with agent.reading:
+            if (account := self._book.accounts.get(name)) is None:
+                return reading  # dropped by a reload while this waited
             agent.read_at = self._clock()
             started = asyncio.get_running_loop().time()
             taking: list[asyncio.Task[None]] = []
-            reading = Reading(agent_id)
             await reading.read(
-                self._book.accounts[name].client,
+                account.client,
                 pages,
                 self._urgency(agent),
                 lambda key, seen: taking.append(asyncio.create_task(self._take(name, key, seen, started))),
             )
             await asyncio.gather(*taking)
-            await self._look_for(name, agent, reading, started)
+            covered = self._looks.covered(agent.keys)
+            expected = {key for key in covered if pages is None or agent.page_of.get(key, 0) < pages}
+            await self._look_for(name, expected - reading.seen.keys(), reading.failure, started)
             agent.page_of = reading.page_of | (
                 {} if reading.to_the_end else {k: p for k, p in agent.page_of.items() if p >= reading.pages}
             )
             await self._found(name, agent, reading)
             if self._agents.get((name, agent_id)) is agent:
-                self._replan(name, agent)
+                self._replan(name, agent_id, agent)
         return reading
 
-    async def _look_for(self, name: str, agent: _Agent, reading: Reading, started: float) -> None:
+    async def _look_for(
+        self, name: str, missed: set[BatchKey], failure: UltravoxError | None, started: float
+    ) -> None:
         """What was to be seen on these pages and was not: the failure is theirs, or they are asked for by id."""
-        missed, failure = self._looks.covered(agent.keys) - reading.seen.keys(), reading.failure
         if failure is not None:
             logger.debug("list of batches cannot be read", extra={"account": name, "error": str(failure)})
-        if failure is not None and failure.again_helps:
+        if failure is not None and failure.again_helps and failure.reason is not FailureReason.BAD_RESPONSE:
             await asyncio.gather(*(self._take(name, key, failure, started) for key in missed))
-        elif failure is not None or reading.pages >= agent.pages:
+        else:
             await asyncio.gather(*(self._looks.poll(key) for key in missed))
 
     async def _take(self, name: str, key: BatchKey, seen: Seen, started: float) -> None:
@@ -272,20 +297,26 @@ class Rounds:
             default=Urgency.LATER,
         )
 
-    def _replan(self, name: str, agent: _Agent) -> None:
+    def _replan(self, name: str, agent_id: str, agent: _Agent) -> None:
         """Decide how many pages are worth reading each interval, and which batches need no job of their own."""
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
         covered = {key for key in due if agent.page_of.get(key, agent.pages) < agent.pages}
-        discovery = self._accounts[name].plan.discovery
-        if discovery is not None and agent.complete_at is not None:
+        account = self._accounts[name]
+        discovery, listed = account.plan.discovery, agent_id in (account.wanted or ()) and not account.failing
+        if discovery is not None and listed and agent.complete_at is not None:
             # The whole list is read that often anyway.
             watches, statuses, now = self._book.watches, self._book.statuses, self._clock()
-            for key in agent.keys & agent.page_of.keys():
+            for key in agent.keys & agent.page_of.keys() & watches.keys():
                 interval = cadence.look(statuses[key], watches[key].rules, now).interval
                 if interval is None or interval >= discovery.interval:
                     covered.add(key)
         self._looks.cover(covered, agent.keys)
+
+    def _replan_all(self, name: str) -> None:
+        for (of, agent_id), agent in self._agents.items():
+            if of == name:
+                self._replan(name, agent_id, agent)
 
     # Discovery
 
@@ -301,8 +332,7 @@ class Rounds:
         except UltravoxError as error:
             if not account.failing:
                 logger.warning("discovery fails", extra={"account": name, "error": str(error)})
-            account.failing = True
-            self._explored.add(name)
+            self._tried(name, account, failing=True)
             return
         if self._accounts.get(name) is not account or account.plan.discovery is not discovery:
             return  # a reload came first; the new plan has a discovery of its own
@@ -317,13 +347,25 @@ class Rounds:
             logger.info("agents found", extra={"account": name, "agents": len(wanted)})
         account.wanted = wanted
         await self.unwatch([key for key in account.found if key.agent_id in unwanted])
+        self._forget_idle_agents(name)
+        self._replan_all(name)
         results = await asyncio.gather(*(self._explore(name, agent_id) for agent_id in wanted))
         if account.failing and all(results):
             logger.info("discovery succeeds again", extra={"account": name})
         if not all(results) and not account.failing:
             logger.warning("discovery is incomplete", extra={"account": name, "agents": results.count(False)})
-        account.failing = not all(results)
+        self._tried(name, account, failing=not all(results))
+
+    def _tried(self, name: str, account: _Account, *, failing: bool) -> None:
+        """Discovery was tried. What it was expected to look at first, after a restart, and did not, is asked for."""
+        changed, account.failing = account.failing != failing, failing
+        if self._accounts.get(name) is not account:
+            return
         self._explored.add(name)
+        if changed:
+            self._replan_all(name)
+        for key in (account.found & self._book.watches.keys()) - self._looks.attempted:
+            self._look_soon(self._book.watches[key])
 
     async def _explore(self, name: str, agent_id: str) -> bool:
         """Read all batches of an agent; once more when the list moved while it was read. False: it cannot be read."""
@@ -353,14 +395,15 @@ class Rounds:
         }
         watched = [
             (key, progress.last if (progress := statuses[key].progress) else None)
-            for key in account.found & agent.keys
+            for key in account.found & agent.keys & statuses.keys()
         ]
         room = discovery.max_batches - len(account.found)
         found = targets.found(discovery, listed, watched, room, complete=reading.quiet)
-        await self.unwatch(found.dropped)
         started = asyncio.get_running_loop().time()
+        # At once, before anything waits: another agent's reading must not take the same room.
         for key in found.added:
             self.watch(discovery.watch(name, key), found=True, soon=False)
+        await self.unwatch(found.dropped)
         await asyncio.gather(*(self._take(name, key, listed[key], started) for key in found.added))
         if found.added or found.dropped:
             fields = {"account": name, "agent": self._book.agent_names.get(reading.agent_id)}

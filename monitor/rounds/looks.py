@@ -50,7 +50,9 @@ class Looks:
         look = cadence.look(status, watch.rules, now)
         if key in self._covered:
             look = Look(None, look.wake_at)
-        if look != self._looks.get(key):
+        due = self._schedule.next_run(_job(key))
+        overslept = look.wake_at is not None and (due is None or due > look.wake_at)
+        if look != self._looks.get(key) or overslept:
             self._looks[key] = look
             self._arrange(key, look, now)
         self._book.due(key, self._due(key))
@@ -59,7 +61,7 @@ class Looks:
         """Pages cover these from now on, and no others `among` those of their agent."""
         covered, before = set(keys), self._covered & set(among)
         self._covered = self._covered - before | covered
-        for key in before ^ covered:
+        for key in (before ^ covered) & self._book.watches.keys():
             self.again(key)
 
     def covered(self, among: Iterable[BatchKey]) -> set[BatchKey]:

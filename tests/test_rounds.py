@@ -1,0 +1,677 @@
+"""What is asked when: rounds on a moved clock, against the pretend Ultravox on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+from receivers import MovedClock
+from samples import NOW
+
+from monitor import simulator, ultravox
+from monitor.alerts import Policy
+from monitor.evaluate import Rules
+from monitor.metrics import Instruments
+from monitor.model import BatchKey, FailureReason, State, Target
+from monitor.poller import Book, Poller
+from monitor.rounds import TRY_LISTING_EVERY, Plan, Rounds
+from monitor.rounds.looks import round_job
+from monitor.schedule import SpreadTrigger
+from monitor.simulator import Fault, FaultKind
+from monitor.store import Store
+from monitor.targets import Discovery, Watch
+from monitor.ultravox import ApiSettings, Client
+from monitor.ultravox import client as client_module
+
+INTERVAL = timedelta(seconds=30)
+STORY = """
+accounts:
+  - name: main
+    agents:
+      - name: many
+        batches:
+          - {name: a, calls: 10000}
+          - {name: b, calls: 10000}
+          - {name: c, calls: 10000}
+          - {name: d, calls: 10000}
+          - {name: vanishes, calls: 10000, script: [{at: 10m, do: delete}]}
+          - {name: closes, calls: 10000, window: {end: 30m}}
+      - {name: alone, batches: [{name: lone, calls: 10000}]}
+      - {name: later, batches: [{name: waits, calls: 10000, window: {start: 21m, end: 9h}}]}
+      - name: mixed
+        batches:
+          - {name: runs, calls: 10000}
+          - {name: runs-too, calls: 10000}
+          - {name: waits-long, calls: 10000, window: {start: 20h}}
+          - {name: waits-longer, calls: 10000, window: {start: 30h}}
+      - {name: sleepy, batches: [{name: sleeps, calls: 9, window: {start: 20h}}]}
+      - {name: short, batches: [{name: ends, calls: 5, pace: 1/s}, {name: next, created: 10m, calls: 10000}]}
+  - {name: other, agents: [{name: far, batches: [{name: x, calls: 10000}, {name: y, calls: 10000}]}]}
+"""
+
+
+class Turns:
+    """The face of Schedule on a moved clock: every job runs at its own instant, and is awaited there."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.jobs = {}  # [when next, its trigger (None: once), what]
+        self.not_awaited = lambda job_id: False
+        self.running = {}
+        self.skipped = []
+
+    def every(self, job_id, interval, job, *, first_after=None, first_not_after=None):
+        trigger, now = SpreadTrigger(job_id, interval), self.clock()
+        at = trigger.get_next_fire_time(None, now)
+        if first_after is not None:
+            at = now + first_after
+        elif first_not_after is not None:
+            at = min(at, now + first_not_after)
+        self.jobs[job_id] = [at, trigger, job]
+
+    def once(self, job_id, at, job):
+        self.jobs[job_id] = [at, None, job]
+
+    def remove(self, job_id):
+        self.jobs.pop(job_id, None)
+
+    def next_run(self, job_id):
+        return self.jobs[job_id][0] if job_id in self.jobs else None
+
+    async def until(self, at):
+        """Let time pass, and every job have its turns."""
+        while self.jobs:
+            job_id = min(self.jobs, key=self.next_run)
+            due, trigger, job = self.jobs[job_id]
+            if due > at:
+                break
+            self.clock.now = max(self.clock.now, due)
+            if trigger is None:
+                del self.jobs[job_id]
+            else:
+                self.jobs[job_id][0] = trigger.get_next_fire_time(due, self.clock.now)
+            if not self.not_awaited(job_id):
+                await job()
+            elif job_id in self.running:
+                self.skipped.append(job_id)
+            else:
+                self.running[job_id] = asyncio.create_task(job())
+        self.clock.now = max(self.clock.now, at)
+
+    async def stop(self):
+        for task in self.running.values():
+            task.cancel()
+        await asyncio.gather(*self.running.values(), return_exceptions=True)
+
+
+class World:
+    """Rounds over accounts of the pretend Ultravox."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.pretend = simulator.Simulator(simulator.load(STORY), clock=clock)
+        self.accounts = {account.name: account for account in self.pretend.scenario.accounts}
+        self.keys = {
+            batch.name: BatchKey(str(agent.agent_id), str(batch.batch_id))
+            for account in self.accounts.values()
+            for agent in account.agents
+            for batch in agent.batches
+        }
+        self.schedule = Turns(clock)
+        self.delivered = []
+        self.clients = []
+
+    async def start(self):
+        await self.pretend.start()
+        self.instruments = Instruments(endpoints=ultravox.ENDPOINTS, send_failures=(), now=self.clock())
+        self.store = Store(None, clock=self.clock)
+        self.book = Book(
+            store=self.store,
+            instruments=self.instruments,
+            clock=self.clock,
+            deliver=self.delivered.extend,
+        )
+        self.book.restore(await self.store.open())
+        self.poller = Poller(self.book)
+        self.rounds = Rounds(self.schedule, self.poller, clock=self.clock)
+
+    async def stop(self):
+        await self.schedule.stop()
+        await self.poller.stop()
+        for client in self.clients:
+            await client.close()
+        await self.store.close()
+        await self.pretend.stop()
+
+    async def watch_account(self, name="main", *, of=None, discovery=None, interval=INTERVAL):
+        """Watch an account; `of`: the one whose key it has."""
+        key = SecretStr(self.accounts[of or name].api_key)
+        settings = ApiSettings(name, key, self.pretend.base_url, max_requests_per_second=10_000)
+        self.clients.append(Client(settings, clock=self.clock))
+        await self.book.watch_account(name, self.clients[-1], Policy())
+        hours = timedelta(hours=100)
+        self.rounds.watch_account(name, Plan(interval, hours, hours, 10_000, discovery))
+
+    async def watch(self, *names, account="main", of=None):
+        """Watch these batches as if they were configured, and an account for them."""
+        if account not in self.book.accounts:
+            await self.watch_account(account, of=of)
+        for name in names:
+            self.rounds.watch(Watch(Target(account, self.keys[name], name=name)), found=False)
+
+    async def pass_time(self, **by):
+        """Let time pass; what was asked meanwhile, by endpoint."""
+        self.pretend.requests.clear()
+        await self.schedule.until(self.clock() + timedelta(**by))
+        return Counter(seen.endpoint for seen in self.pretend.requests if seen.endpoint in LOOKS)
+
+    async def settle(self):
+        """Two intervals, after which it is known which pages pay."""
+        await self.pass_time(minutes=1)
+
+    def asked(self, name):
+        """How often this batch was asked for by its id since time last passed."""
+        path = f"/scheduled_batches/{self.keys[name].batch_id}"
+        return sum(seen.path.endswith(path) for seen in self.pretend.requests)
+
+    def status(self, name):
+        return self.book.statuses[self.keys[name]]
+
+    def age(self, name):
+        """How long ago it was last looked at."""
+        return self.clock() - self.status(name).last_poll_at
+
+    def job(self, name):
+        return f"batch:{self.keys[name]}"
+
+    def round(self, name, account="main"):
+        return round_job(account, self.keys[name].agent_id)
+
+    def polls(self, account="main"):
+        return self.instruments.registry.get_sample_value(
+            "ultravox_monitor_polls_total", {"account": account}
+        )
+
+    def spoil_list(self, spoil):
+        """Have each list of batches pass through this before it is sent."""
+        routes = self.pretend._api._routes
+        routes["list_batches"] = lambda asked, made=routes["list_batches"]: spoil(made(asked))
+
+
+LOOKS = {"get_batch", "list_batches", "list_agents"}
+
+
+@pytest.fixture
+async def world():
+    made = World(MovedClock())
+    await made.start()
+    yield made
+    await made.stop()
+
+
+# Pages
+
+
+async def test_running_batches_on_one_page_are_looked_at_by_one_request_an_interval(world):
+    await world.watch("a", "b", "c", "d")
+    await world.settle()
+    before = world.polls()
+    assert await world.pass_time(minutes=5) == {"list_batches": 10}
+    assert world.polls() - before == 40
+    for name in "abcd":
+        assert world.age(name) <= INTERVAL
+        assert world.status(name).next_poll_at == world.schedule.next_run(world.round(name))
+        assert world.schedule.next_run(world.job(name)) is None
+
+
+async def test_no_batch_waits_longer_than_an_interval_for_its_first_look(world):
+    await world.watch("a", "b", "c", "d", "lone", "waits")
+    assert not world.rounds.attempted_all()
+    await world.pass_time(seconds=30)
+    assert world.rounds.attempted_all()
+    assert all(world.status(name).progress for name in ("a", "b", "c", "d", "lone", "waits"))
+
+
+async def test_a_batch_alone_of_its_agent_is_asked_for_by_its_id(world):
+    await world.watch("lone")
+    await world.settle()
+    assert await world.pass_time(minutes=5) == {"get_batch": 10}
+
+
+async def test_a_batch_that_is_missing_from_its_page_is_asked_for_by_its_id(world):
+    await world.watch("a", "b", "vanishes")
+    await world.pass_time(minutes=9)
+    assert await world.pass_time(seconds=30) == {"list_batches": 1}
+    await world.pass_time(seconds=60)
+    assert world.status("vanishes").failing.reason is FailureReason.NOT_FOUND
+    assert world.asked("vanishes") >= 1
+    await world.pass_time(minutes=2)
+    assert world.status("vanishes").assessment.state is State.GONE
+    assert world.asked("a") == world.asked("b") == 0
+    assert world.age("a") <= INTERVAL
+    asked = await world.pass_time(hours=1)
+    assert (asked["list_batches"], world.asked("vanishes") < 8) == (120, True)
+
+
+async def test_batches_missing_from_their_page_are_not_believed_gone_for_that(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    hidden = world.keys["b"].batch_id
+
+    def without(page):
+        return page | {"results": [one for one in page["results"] if one["batchId"] != hidden]}
+
+    world.spoil_list(without)
+    await world.pass_time(minutes=3)
+    assert world.asked("b") >= 6
+    assert world.asked("a") == world.asked("c") == 0
+    assert (world.status("b").failing, world.status("b").assessment.state) == (None, State.RUNNING)
+    assert world.age("b") <= INTERVAL
+
+
+async def test_a_list_that_fails_is_a_failed_poll_of_all_that_it_covers_and_nothing_more_is_asked(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
+    assert await world.pass_time(seconds=60) == {"list_batches": 2}
+    for name in "abc":
+        failing = world.status(name).failing
+        assert (failing.count, failing.reason) == (2, FailureReason.SERVER_ERROR)
+    world.pretend.clear_faults()
+    assert await world.pass_time(seconds=30) == {"list_batches": 1}
+    assert not any(world.status(name).failing for name in "abc")
+
+
+@pytest.mark.parametrize("kind", [FaultKind.NOT_FOUND, FaultKind.HTML])
+async def test_a_list_that_is_no_list_is_no_failed_poll_the_batches_are_asked_for_by_their_ids(world, kind):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    world.pretend.add_fault(Fault(kind=kind, endpoint="list_batches"))
+    for _ in range(4):
+        await world.pass_time(seconds=30)
+        assert all(world.asked(name) == 1 for name in "abc")
+        assert not any(world.status(name).failing for name in "abc")
+        assert all(world.age(name) <= INTERVAL for name in "abc")
+
+
+async def test_an_entry_that_cannot_be_read_is_the_failed_poll_of_its_batch_alone(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    bad = world.keys["b"].batch_id
+
+    def spoilt(page):
+        for one in page["results"]:
+            if one["batchId"] == bad:
+                one["totalCount"] = "many"
+        return page
+
+    world.spoil_list(spoilt)
+    assert await world.pass_time(seconds=30) == {"list_batches": 1}
+    failing = world.status("b").failing
+    assert (failing.count, failing.reason) == (1, FailureReason.BAD_RESPONSE)
+    assert (world.status("a").failing, world.status("c").failing) == (None, None)
+
+
+async def test_only_pages_that_spare_more_than_they_cost_are_read(world, monkeypatch):
+    """Pages of two, in the order of the story: a and b, c and d, vanishes and closes."""
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 2)
+    await world.watch("a", "b", "d", "lone")
+    await world.settle()
+    assert await world.pass_time(minutes=2) == {"list_batches": 4, "get_batch": 8}
+    assert world.asked("d") == world.asked("lone") == 4
+
+
+async def test_pages_that_did_not_pay_are_tried_anew_later(world, monkeypatch):
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 1)
+    await world.watch("a", "b")
+    await world.settle()
+    again = world.clock() + TRY_LISTING_EVERY
+    assert await world.pass_time(minutes=8) == {"get_batch": 32}
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 100)
+    await world.schedule.until(again)
+    assert await world.pass_time(minutes=2) == {"list_batches": 4}
+
+
+async def test_a_page_that_has_just_been_read_is_not_read_again(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    name, agent_id = "main", world.keys["a"].agent_id
+    await world.rounds._read(name, agent_id, None)
+    world.clock.move(seconds=14)
+    world.pretend.requests.clear()
+    await world.rounds._round(name, agent_id)
+    assert not world.pretend.requests
+    world.clock.move(seconds=2)
+    await world.rounds._round(name, agent_id)
+    assert len(world.pretend.requests) == 1
+
+
+# Phases
+
+
+async def test_a_batch_that_waits_is_looked_at_seldom_and_right_when_its_window_opens(world):
+    await world.watch("waits")
+    await world.settle()
+    assert await world.pass_time(minutes=15) == {"get_batch": 3}
+    assert world.status("waits").assessment.state is State.WAITING
+    opens = NOW + timedelta(minutes=21, seconds=1)
+    await world.schedule.until(opens)
+    assert world.status("waits").last_poll_at == opens
+    assert world.status("waits").assessment.state is State.RUNNING
+    assert await world.pass_time(minutes=2) == {"get_batch": 4}
+
+
+async def test_a_batch_whose_window_closes_soon_gets_requests_of_its_own(world):
+    await world.watch("a", "b", "c", "closes")
+    await world.settle()
+    await world.schedule.until(NOW + timedelta(minutes=24))
+    assert await world.pass_time(seconds=30) == {"list_batches": 1}
+    await world.schedule.until(NOW + timedelta(minutes=26))
+    assert await world.pass_time(minutes=2) == {"list_batches": 4, "get_batch": 12}
+    assert world.asked("closes") == 12
+
+
+async def test_a_batch_that_has_ended_is_looked_at_each_hour_for_a_day_and_then_no_more(world):
+    await world.watch("ends")
+    await world.pass_time(minutes=3)
+    assert world.status("ends").assessment.state is State.ENDED
+    assert await world.pass_time(hours=10) == {"get_batch": 11}  # one when its end has been told for an hour
+    await world.pass_time(hours=17)
+    assert await world.pass_time(hours=24) == {}
+    assert world.schedule.next_run(world.job("ends")) is None
+    assert world.status("ends").next_poll_at is None
+
+
+async def test_an_ended_batch_among_running_ones_costs_no_page(world):
+    await world.watch("ends", "lone")
+    await world.pass_time(minutes=3)
+    assert await world.pass_time(minutes=5) == {"get_batch": 10}
+    assert world.asked("lone") == 10
+
+
+async def test_another_interval_is_taken_over_by_pages_too(world):
+    await world.watch("a", "b", "c", "lone")
+    await world.settle()
+    await world.watch_account(interval=timedelta(seconds=10))
+    for name in ("a", "b", "c", "lone"):
+        rules = Rules(interval=timedelta(seconds=10))
+        world.rounds.watch(Watch(Target("main", world.keys[name], name=name), rules), found=False)
+    await world.settle()
+    assert await world.pass_time(minutes=1) == {"list_batches": 6, "get_batch": 6}
+
+
+# Accounts
+
+
+async def test_an_account_that_hangs_delays_no_other(world):
+    await world.watch("a", "b", "c", "lone")
+    await world.watch("x", "y", account="other")
+    await world.settle()
+    world.pretend.add_fault(Fault(kind=FaultKind.HANG, account="other"))
+    world.schedule.not_awaited = lambda job_id: world.rounds.polls_for(job_id) == "other"
+    stuck = world.status("x").last_poll_at
+    for _ in range(6):
+        asked = await world.pass_time(seconds=30)
+        assert (asked["list_batches"], asked["get_batch"]) == (1, 1)
+        assert all(world.age(name) <= INTERVAL for name in ("a", "b", "c", "lone"))
+    assert world.status("x").last_poll_at == stuck
+    assert {world.rounds.polls_for(job_id) for job_id in world.schedule.skipped} == {"other"}
+
+
+async def test_a_batch_goes_from_one_account_to_another_with_its_history_and_nothing_of_it_stays(world):
+    await world.watch("a", "b", "c")
+    await world.pass_time(minutes=2)
+    before = world.status("b").progress
+    await world.watch("b", account="second", of="main")
+    assert world.status("b").progress == before
+    assert world.rounds.polls_for(world.job("b")) == "second"
+    polls = world.polls()
+    await world.pass_time(minutes=2)
+    assert world.polls() - polls == 8
+    assert world.polls("second") == world.asked("b") in {4, 5}  # and one at once
+    assert world.age("b") <= INTERVAL
+
+
+async def test_what_an_account_sees_of_a_batch_that_has_just_left_it_counts_for_nothing(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    listing, before = world.clients[0].list_batches, world.status("b").last_poll_at
+
+    async def left_meanwhile(agent_id, **options):
+        async for page in listing(agent_id, **options):
+            await world.watch("b", account="second", of="main")
+            yield page
+
+    world.clients[0].list_batches = left_meanwhile
+    await world.pass_time(seconds=30)
+    world.clock.move(seconds=20)
+    await world.rounds._round("main", world.keys["a"].agent_id)
+    assert world.age("a") == timedelta(0)
+    assert world.age("b") > timedelta(0)
+    assert world.polls("second") == world.asked("b")
+    assert world.status("b").last_poll_at >= before
+
+
+async def test_a_last_batch_that_goes_to_another_account_leaves_no_job_behind(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    await world.watch("a", "b", "c", account="second", of="main")
+    assert world.round("a") not in world.schedule.jobs
+    assert world.round("a", "second") in world.schedule.jobs
+    before = world.polls()
+    await world.settle()
+    assert await world.pass_time(minutes=2) == {"list_batches": 4}
+    assert world.polls() == before
+
+
+async def test_which_account_a_job_polls_for(world):
+    await world.watch("a", "b", "c", "lone")
+    await world.watch("x", account="other")
+    for name in ("a", "lone"):
+        assert world.rounds.polls_for(world.job(name)) == "main"
+        assert world.rounds.polls_for(world.round(name)) == "main"
+    assert world.rounds.polls_for(world.job("x")) == "other"
+    assert world.rounds.polls_for(world.round("x", "other")) == "other"
+    for job_id in ("probe:main", "discover:main", "outcomes:main", "canary", world.job("y"), "batch:", ""):
+        assert world.rounds.polls_for(job_id) is None
+
+
+async def test_what_is_watched_no_longer_is_asked_for_no_longer(world):
+    await world.watch("a", "b", "c", "lone")
+    await world.settle()
+    await world.rounds.unwatch([world.keys["a"], world.keys["lone"]])
+    await world.settle()
+    assert await world.pass_time(minutes=2) == {"list_batches": 4}
+    assert set(world.book.statuses) == {world.keys["b"], world.keys["c"]}
+    await world.rounds.unwatch([world.keys["b"], world.keys["c"]])
+    assert await world.pass_time(minutes=2) == {}
+    assert set(world.schedule.jobs) == {"probe:main", "outcomes:main"}
+
+
+# Discovery
+
+
+async def test_an_account_that_is_watched_no_longer_leaves_no_job_behind(world):
+    await world.watch_account("other", discovery=Discovery())
+    await world.settle()
+    assert set(world.book.watches) == {world.keys["x"], world.keys["y"]}
+    await world.rounds.unwatch(list(world.book.watches))
+    world.rounds.unwatch_account("other")
+    assert world.schedule.jobs == {}
+
+
+async def test_discovery_that_is_turned_off_leaves_no_job_behind(world):
+    await world.watch_account("other", discovery=Discovery())
+    await world.settle()
+    await world.rounds.unwatch(list(world.book.watches))
+    await world.watch_account("other")
+    assert set(world.schedule.jobs) == {"probe:other", "outcomes:other"}
+
+
+async def test_found_batches_cost_no_request_more_than_their_pages(world):
+    """Six agents, two of them with more than one running batch; the others' pages are read by discovery alone."""
+    await world.watch_account(discovery=Discovery())
+    await world.pass_time(minutes=14)  # what vanishes has vanished
+    assert set(world.book.watches) >= {world.keys[name] for name in ("a", "lone", "waits", "ends")}
+    asked = await world.pass_time(minutes=4)
+    assert asked["list_agents"] == 2
+    assert asked["list_batches"] <= 2 * 8 + 2 * 6
+    assert world.asked("a") == world.asked("waits") == world.asked("ends") == 0
+    assert world.asked("lone") <= 8
+    assert all(world.age(name) <= INTERVAL for name in ("a", "b", "c", "d", "lone"))
+    assert all(world.age(name) <= timedelta(minutes=2) for name in ("waits", "ends"))
+
+
+DISCOVERY = Discovery(agents=("mixed",))
+SLEEPY = Discovery(agents=("sleepy",))  # whose one batch waits, so that nothing but discovery reads its list
+
+
+async def test_what_only_discovery_looks_at_is_not_missed_on_pages_that_it_is_not_on(world, monkeypatch):
+    """Pages of two: those that run on the first, read each interval, those that wait on the second."""
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 2)
+    await world.watch_account(discovery=DISCOVERY)
+    await world.pass_time(minutes=10)
+    assert world.status("waits-long").assessment.state is State.WAITING
+    asked = await world.pass_time(minutes=4)
+    assert asked["get_batch"] == 0
+    assert asked["list_batches"] <= 8 + 2 * 2
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
+    await world.rounds._round("main", world.keys["runs"].agent_id)
+    assert world.status("runs").failing.count == 1
+    assert world.status("waits-long").failing is None
+
+
+async def test_a_name_that_is_not_known_yet_drops_nothing(world):
+    """A reload after a restart, before the agents could be listed: their names decide what is wanted."""
+    await world.watch_account(discovery=DISCOVERY)
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR))
+    world.rounds.watch(DISCOVERY.watch("main", world.keys["runs"]), found=True, soon=False)
+    await world.settle()
+    assert world.rounds.found({"main": DISCOVERY}).keys() == {world.keys["runs"]}
+    world.pretend.clear_faults()
+    await world.pass_time(minutes=2)
+    assert world.rounds.found({"main": DISCOVERY}).keys() == set(world.book.watches)
+    assert len(world.book.watches) == 4
+    assert world.rounds.found({"main": Discovery(agents=("none of them",))}) == {}
+    assert world.rounds.found({"main": None}) == {}
+
+
+async def test_a_reading_that_waited_while_its_account_was_dropped_asks_nothing(world):
+    await world.watch("a", "b", "c")
+    await world.settle()
+    agent_id = world.keys["a"].agent_id
+    async with world.rounds._agents["main", agent_id].reading:
+        waiting = asyncio.create_task(world.rounds._read("main", agent_id, None))
+        await asyncio.sleep(0)
+        await world.rounds.unwatch(list(world.book.watches))
+        world.rounds.unwatch_account("main")
+        await world.book.unwatch_account("main")
+    world.pretend.requests.clear()
+    assert (await waiting).seen == {}
+    assert not world.pretend.requests
+
+
+async def test_an_agent_that_is_wanted_no_longer_is_over_no_limit(world):
+    """`alone` and `later` are found first and take all the room, `mixed` is over the limit as a whole."""
+    await world.watch("runs", "runs-too")
+    await world.rounds.unwatch([world.keys["runs"], world.keys["runs-too"]])
+    await world.watch_account(discovery=Discovery(agents=("alone",), max_batches=1))
+    await world.settle()
+    await world.watch_account(discovery=Discovery(agents=("alone", "mixed"), max_batches=1))
+    await world.settle()
+    assert world.rounds.discoveries()[0].over_limit == 4
+    await world.watch_account(discovery=Discovery(agents=("alone",), max_batches=1))
+    await world.settle()
+    assert world.rounds.discoveries()[0].over_limit == 0
+    assert world.round("runs") not in world.schedule.jobs
+
+
+async def test_no_more_than_may_be_are_watched_when_one_makes_room_for_two(world):
+    """What ended a day ago leaves; two agents that are read at once each have one for its place."""
+    hour = timedelta(hours=1)
+    await world.watch_account(discovery=Discovery(agents=("short",), interval=hour, max_batches=1))
+    await world.settle()
+    assert set(world.book.watches) == {world.keys["ends"]}
+    both = Discovery(agents=("short", "mixed"), interval=hour, max_batches=1)
+    await world.watch_account(discovery=both)
+    await world.pass_time(hours=23)
+    assert set(world.book.watches) == {world.keys["ends"]}
+    assert world.rounds.discoveries()[0].over_limit == 5
+    commit, listing = world.store.commit, world.clients[-1].list_batches
+
+    async def drops_slowly(change):
+        if any(record.dropped_at for record in change.batches):
+            await asyncio.sleep(0.1)
+        await commit(change)
+
+    async def mixed_lists_later(agent_id, **options):
+        if agent_id == world.keys["runs"].agent_id:
+            await asyncio.sleep(0.03)
+        async for page in listing(agent_id, **options):
+            yield page
+
+    world.store.commit, world.clients[-1].list_batches = drops_slowly, mixed_lists_later
+    await world.pass_time(hours=2)
+    assert set(world.book.watches) == {world.keys["next"]}
+    assert world.rounds.discoveries()[0].over_limit == 4
+
+
+async def test_a_list_of_agents_that_fails_leaves_no_batch_unseen(world):
+    """What discovery alone looks at gets requests of its own, until discovery succeeds again."""
+    await world.watch_account(discovery=SLEEPY)
+    await world.pass_time(minutes=4)
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_agents"))
+    await world.pass_time(minutes=2)
+    await world.pass_time(minutes=20)
+    assert world.asked("sleeps") == 4
+    world.pretend.clear_faults()
+    await world.pass_time(minutes=2)
+    assert (await world.pass_time(minutes=20))["get_batch"] == 0
+    assert world.age("sleeps") <= timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    "discovery", [None, Discovery(agents=("many",)), Discovery(interval=timedelta(hours=1))]
+)
+async def test_what_discovery_looks_at_no_more_is_looked_at_by_itself(world, discovery):
+    await world.watch_account(discovery=SLEEPY)
+    await world.pass_time(minutes=4)
+    await world.watch("sleeps")
+    await world.pass_time(minutes=4)
+    assert world.schedule.next_run(world.job("sleeps")) == NOW + timedelta(hours=20, seconds=1)
+    await world.watch_account(discovery=discovery)
+    await world.pass_time(minutes=20)
+    assert world.asked("sleeps") == 4
+
+
+async def test_a_deleted_agent_s_batches_are_looked_at_by_themselves(world):
+    await world.watch_account(discovery=SLEEPY)
+    await world.pass_time(minutes=4)
+    routes = world.pretend._api._routes
+    routes["list_agents"] = lambda asked: {"next": None, "previous": None, "results": [], "total": 0}
+    await world.pass_time(minutes=2)
+    await world.pass_time(minutes=20)
+    assert world.asked("sleeps") == 4
+
+
+async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
+    """Between its end in the book and the end of its jobs, its agent's pages may be read."""
+    await world.watch_account(discovery=DISCOVERY)
+    await world.pass_time(minutes=4)
+    closing = [world.keys["waits-long"], world.keys["runs"]]
+    hidden = {key.batch_id for key in closing}
+
+    def without(page):
+        left = [one for one in page["results"] if one["batchId"] not in hidden]
+        return page | {"results": left, "total": len(left)}
+
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
+    await world.book.unwatch(closing)
+    await world.rounds._read("main", world.keys["runs"].agent_id, None)
+    world.pretend.clear_faults()
+    world.spoil_list(without)
+    assert (await world.rounds._read("main", world.keys["runs"].agent_id, None)).quiet
+    assert world.age("runs-too") == timedelta(0)
