@@ -15,10 +15,11 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from monitor.curves import thinned
 from monitor.model import Assessment, Observation, Progress, Sample
 
 FINENESS = 6
-"""Points of the curve are kept so close that any age is known to a sixth: some forty for ten hours."""
+"""Points of the curve are kept so close that any age is known to a sixth: some fifty for ten hours."""
 
 FIRST_PACE = 1 / 15
 """Share of the window after which a pace is told: one poll without a call is no pace."""
@@ -26,7 +27,7 @@ FIRST_PACE = 1 / 15
 BLOCKS = 8
 """Parts of the time looked back on, whose unevenness tells how uneven the rest may be."""
 
-CHANGE = 0.3
+CHANGE = 0.4
 """How much the pace of a campaign is expected to change for reasons of its own, as a share of it, when one looks
 ahead much further than one has looked back. Measured: docs/decisions/0004-foresight.md.
 """
@@ -51,12 +52,7 @@ def sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> t
     step = window.total_seconds() * FIRST_PACE
     if samples and latest.expected_seconds - samples[-1].expected_seconds < step:
         return samples
-    kept = [latest]
-    for sample in reversed(samples):
-        age = latest.expected_seconds - sample.expected_seconds
-        if sample is samples[0] or kept[-1].expected_seconds - sample.expected_seconds >= age / FINENESS:
-            kept.append(sample)
-    return tuple(reversed(kept))
+    return thinned((*samples, latest), lambda one: latest.expected_seconds - one.expected_seconds, FINENESS)
 
 
 def mean(progress: Progress, window: timedelta) -> float | None:

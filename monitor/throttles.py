@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor import words
-from monitor.model import Mark, Observation, Throttle, ThrottleRule
+from monitor.curves import thinned
+from monitor.model import Mark, Observation, Throttle
 
 LONGEST_WINDOW = timedelta(days=1)
 """The longest window that the API lets a throttle have."""
@@ -54,13 +55,7 @@ def marked(marks: tuple[Mark, ...], seen: Observation) -> tuple[Mark, ...]:
     if not marks or seen.completed > marks[-1].completed:
         marks = (*marks, Mark(seen.at, seen.completed))
     over = [mark for mark in marks if seen.at - mark.at >= LONGEST_WINDOW]
-    kept: list[Mark] = []
-    for mark in marks[max(0, len(over) - 1) :]:
-        # The one between may go only where those beside it are close: else calls would seem younger than they are.
-        while len(kept) > 1 and mark.at - kept[-2].at <= (seen.at - mark.at) / FINENESS:
-            kept.pop()
-        kept.append(mark)
-    return tuple(kept)
+    return thinned(marks[max(0, len(over) - 1) :], lambda mark: (seen.at - mark.at).total_seconds(), FINENESS)
 
 
 def standing(throttle: Throttle | None, sharing: Iterable[Usage], at: datetime) -> Standing:
@@ -82,12 +77,6 @@ def standing(throttle: Throttle | None, sharing: Iterable[Usage], at: datetime) 
             why = f"its throttle may be spent: {allowed}, and it has not been watched for that long yet"
             return Standing(spent=True, why=why, most_calls_per_second=most)
     return Standing(most_calls_per_second=most)
-
-
-def allowance(rules: tuple[ThrottleRule, ...]) -> str:
-    """`10 calls per 10 min`, the tightest of the rules."""
-    tightest = min(rules, key=lambda rule: rule.max_calls / rule.window_seconds)
-    return f"{words.calls(tightest.max_calls)} per {words.duration(tightest.window_seconds)}"
 
 
 def _within(user: Usage, at: datetime, window: timedelta) -> tuple[int, int]:

@@ -113,7 +113,8 @@ def test_pace_zero_is_a_pace_and_has_no_estimated_end():
     rules = evaluate.Rules()
     first = observation()
     progress = evaluate.observe(None, first, rules)
-    progress = evaluate.observe(progress, replace(first, at=NOW + timedelta(minutes=1)), rules)
+    for minute in range(1, 17):
+        progress = evaluate.observe(progress, replace(first, at=NOW + timedelta(minutes=minute)), rules)
     found = samples(status(progress=progress, assessment=evaluate.assess(progress, None, rules)))
     assert of_batch(found, "completed_calls_per_second") == 0
     assert of_batch(found, "estimated_end_timestamp_seconds") is None

@@ -290,7 +290,8 @@ def test_too_many_failures_fire_once_recover_when_fewer_fail_and_end_with_the_ba
     assert said[INCOMPLETE.value].kind is MessageKind.FIRING
     assert dict(said[INCOMPLETE.value].alert.labels)["severity"] == "critical"
     assert said[FAILING.value].kind is MessageKind.RESOLVED
-    assert dict(said[FAILING.value].alert.annotations)["resolution"] == "ended"
+    assert dict(said[FAILING.value].alert.annotations)["resolution"] == "superseded by BatchEndedIncomplete"
+    assert [one.kind for one in told.notifications] == []  # and nobody is sent a green message
 
 
 def test_the_alerts_of_outcomes_have_the_severities_that_are_promised():

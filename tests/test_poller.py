@@ -38,6 +38,7 @@ async def test_a_campaign_from_its_start_to_its_end(world):
     assert world.told() == [
         ("firing", "BatchStalled"),
         ("resolved", "BatchStalled"),
+        ("firing", "BatchWindowAtRisk"),  # what it lost while it stood still cannot be made up for
         ("firing", "BatchEndedIncomplete"),
     ]
     assert world.book.statuses[world.spring].assessment.state is State.INCOMPLETE
@@ -59,6 +60,7 @@ async def test_a_restart_says_nothing_twice_and_forgets_nothing(world):
     assert world.told() == [
         ("firing", "BatchStalled"),
         ("resolved", "BatchStalled"),
+        ("firing", "BatchWindowAtRisk"),
         ("firing", "BatchEndedIncomplete"),
     ]
 
@@ -186,7 +188,10 @@ async def test_at_the_account_s_cap_a_stall_takes_an_hour(world):
     status = replace(world.book.accounts["main"].status, active_calls=3, allowed_concurrent_calls=3)
     world.book.accounts["main"].status = status
     await world.poll(38)
-    assert world.told() == []
+    assert world.told() == [("firing", "BatchWindowAtRisk")]
+    assert dict(world.delivered[0].alert.annotations)["cause"] == (
+        "the account is at its cap: 3 of 3 calls active"
+    )
     assert world.book.statuses[world.spring].assessment.stall_after_seconds == 3600
 
 
