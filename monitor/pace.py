@@ -145,8 +145,7 @@ def _outlook(progress: Progress, window: timedelta, left: float | None, bound: f
     lived = progress.expected_seconds - progress.samples[0].expected_seconds
     made = progress.best_completed - progress.samples[0].completed
     done_in = progress.last.remaining * lived / made if made else math.inf
-    ahead = done_in if left is None else min(done_in, left)
-    span = min(lived, max(window.total_seconds(), ahead))
+    span = min(lived, max(window.total_seconds(), done_in if left is None else left))
     edges = [_completed(progress, span * part / BLOCKS) for part in range(BLOCKS, -1, -1)]
     blocks = [after - before for before, after in itertools.pairwise(edges)]
     average = sum(blocks) / BLOCKS

@@ -63,7 +63,10 @@ def test_the_version():
 def test_check_config_of_the_example():
     path = str(ROOT / "config.example.yaml")
     found = run("check-config", path, **KEY)
-    assert (found.exit_code, found.output) == (0, f"{path}: no mistakes: 1 account, 1 batch and all that are found in 1 account, 2 receivers\n")
+    assert (found.exit_code, found.output) == (
+        0,
+        f"{path}: no mistakes: 1 account, 1 batch and all that are found in 1 account, 2 receivers\n",
+    )
 
 
 def test_check_config_tells_mistakes_on_stderr_with_exit_code_1(tmp_path):

@@ -164,7 +164,9 @@ async def test_a_failure_rate_is_told_with_the_class_of_the_errors_and_never_wit
     await world.poll(1, key)
     assert world.told() == [("firing", "BatchFailureRateHigh")]
     told = message(world, "BatchFailureRateHigh")
-    assert told["cause"] == "calls fail, most often: provider (21 of 21 looked at)"  # it was asked a minute later
+    assert (
+        told["cause"] == "calls fail, most often: provider (21 of 21 looked at)"
+    )  # it was asked a minute later
     assert world.book.statuses[key].failed_calls.classes == ((CallError.PROVIDER, 21),)
     await world.poll(30, key)
     assert world.told()[1:] == [("firing", "BatchEndedIncomplete")]  # superseded: no green message of its own
