@@ -216,9 +216,10 @@ def test_a_risk_is_told_when_it_is_sure_and_is_over_when_it_is_unlikely(likely, 
     assert pace.at_risk(found, already=already) is risk
 
 
-@pytest.mark.parametrize("silent", range(15, 60))
+@pytest.mark.parametrize("silent", range(15, 20))
 def test_a_batch_that_has_stood_still_for_the_stall_s_time_has_pace_zero_to_the_last_digit(silent):
-    assert foreseen(campaign([*steady(100), *[100] * silent])).calls_per_second == 0
+    for busy in range(90, 110):
+        assert foreseen(campaign([*steady(busy), *[busy] * silent])).calls_per_second == 0
 
 
 def test_far_ahead_of_what_was_seen_the_pace_itself_may_change():
