@@ -62,10 +62,12 @@ class Discovery:
         )
 
     def wants_batch(self, seen: Observation) -> bool:
-        """Whether a batch that stands like this is to be watched: not too old, not over for too long."""
-        if seen.ended_at is not None and seen.at - seen.ended_at > self.keep_ended_for:
-            return False
-        return self.max_age is None or seen.at - seen.created <= self.max_age
+        """Whether a batch that stands like this is to be watched from now on: not too old, not over for too long."""
+        return self.keeps_batch(seen) and (self.max_age is None or seen.at - seen.created <= self.max_age)
+
+    def keeps_batch(self, seen: Observation) -> bool:
+        """Whether it is to be watched on: what grows too old while it runs is not left alone in the middle."""
+        return seen.ended_at is None or seen.at - seen.ended_at <= self.keep_ended_for
 
     def watch(self, account: str, key: BatchKey) -> Watch:
         """How a found batch is watched."""
@@ -102,7 +104,7 @@ def found(
     dropped = [
         key
         for key, seen in present.items()
-        if (key in listed and not discovery.wants_batch(listed[key]))
+        if (key in listed and not discovery.keeps_batch(listed[key]))
         or (complete and key not in listed and seen is not None and seen.ended_at is not None)
     ]
     wanted = [key for key, seen in listed.items() if key not in present and discovery.wants_batch(seen)]

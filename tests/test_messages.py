@@ -11,7 +11,7 @@ from samples import NOW, account, observation, status
 from monitor import evaluate, messages
 from monitor.evaluate import Rules
 from monitor.messages import Links
-from monitor.model import AlertName, FailureReason, Severity
+from monitor.model import AlertName, FailureReason, Outcomes, Severity
 
 MIN = timedelta(minutes=1)
 
@@ -67,6 +67,27 @@ SUMMARIES = [
         AlertName.BATCH_PAUSED_TOO_LONG,
         batch(61, paused=True),
         "spring-renewals has been paused for 1 h 1 min: 118 of 400 done, window closes in 1 h 1 min",
+    ),
+    (
+        AlertName.BATCH_ENDED_INCOMPLETE,
+        replace(batch(ended_at=NOW), outcomes=Outcomes(NOW, 0, 0, 106, 282, 12)),
+        "spring-renewals has ended with 282 calls (70 %) not made and 12 calls (3 %) failed: 118 of 400 done",
+    ),
+    (
+        AlertName.BATCH_ENDED_INCOMPLETE,
+        replace(batch(ended_at=NOW, completed=400), outcomes=Outcomes(NOW, 0, 0, 100, 0, 300)),
+        "spring-renewals has ended with 300 calls (75 %) failed: 400 of 400 done",
+    ),
+    (
+        AlertName.BATCH_WINDOW_AT_RISK,
+        batch(22),
+        "spring-renewals will leave about 282 calls (70 %) unmade: 118 of 400 done, window closes in 1 h 40 min, "
+        "at 0 calls/h where 169 calls/h are needed",
+    ),
+    (
+        AlertName.BATCH_FAILURE_RATE_HIGH,
+        replace(batch(), outcomes=Outcomes(NOW, 282, 8, 70, 0, 40)),
+        "spring-renewals: 40 calls (36 %) of 110 failed so far: 118 of 400 done",
     ),
     (
         AlertName.BATCH_GONE,

@@ -44,6 +44,8 @@ EVIDENCE_FRESH = timedelta(minutes=5)
 OUTCOMES_PATIENCE = 10.0
 """Seconds that an end which is about to be told waits for the outcomes of its calls. Then its counts decide."""
 
+_UNDER_WAY = frozenset({State.RUNNING, State.STALLED, State.PAUSED, State.OVERDUE})
+
 _ENDS = frozenset({AlertName.BATCH_ENDED.value, AlertName.BATCH_ENDED_INCOMPLETE.value})
 _EXPLAINED_BY_CALLS = frozenset(name.value for name in causes.EXPLAINED_BY_CALLS)
 
@@ -175,6 +177,15 @@ class Poller:
             return
         if key in self.book.statuses:
             self.book.statuses[key] = replace(self.book.statuses[key], outcomes=outcomes)
+
+    async def read_moved_outcomes(self, name: str) -> None:
+        """Read the outcomes of the account's batches that are under way and have moved since they were last read."""
+        for key, status in list(self.book.statuses.items()):
+            if status.target.account != name or status.assessment.state not in _UNDER_WAY:
+                continue
+            made, known = status.progress.last.completed if status.progress else 0, status.outcomes
+            if made and (known is None or known.pending or made != known.made):
+                await self.read_outcomes(key)
 
     async def _read_failed_calls(self, key: BatchKey) -> None:
         account = self.book.owner(key)

@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from monitor import cadence, targets
 from monitor.clock import Clock
-from monitor.model import BatchKey, DiscoveryStatus, FailureReason, Observation, State, Urgency
+from monitor.model import BatchKey, DiscoveryStatus, FailureReason, Observation, Urgency
 from monitor.poller import Poller
 from monitor.rounds.listing import Reading
 from monitor.rounds.looks import Looks, Seen, round_job
+from monitor.rounds.plan import AccountRounds, AgentRounds, Plan
 from monitor.schedule import Schedule, spread
 from monitor.targets import Discovery, Watch
 from monitor.ultravox import UltravoxError
+
+__all__ = ["Plan", "Rounds"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,43 +31,6 @@ TRY_LISTING_EVERY = timedelta(minutes=10)
 """How often it is tried anew whether pages would spare single requests, after they did not."""
 
 _MOMENT = timedelta(milliseconds=1)
-
-_RUNNING_OUTCOMES = frozenset({State.RUNNING, State.STALLED, State.PAUSED, State.OVERDUE})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How an account's batches are asked for."""
-
-    interval: timedelta  # between two polls of a running batch
-    account_interval: timedelta
-    outcomes_interval: timedelta
-    requests_per_second: float
-    discovery: Discovery | None
-
-
-@dataclass(slots=True)
-class _Agent:
-    """What is known of one agent's list of batches."""
-
-    keys: set[BatchKey] = field(default_factory=set)  # its watched batches
-    page_of: dict[BatchKey, int] = field(default_factory=dict)  # where each was last seen, from 0
-    pages: int = 0  # so many are read each interval
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    read_at: datetime | None = None  # when a reading last began
-    try_at: datetime | None = None  # not before: trying whether pages would pay
-    complete_at: datetime | None = None  # when the list was last read to its end
-    over_limit: int = 0
-
-
-@dataclass(slots=True)
-class _Account:
-    plan: Plan
-    found: set[BatchKey] = field(default_factory=set)  # batches that were found, not configured
-    wanted: frozenset[str] | None = None  # agents whose batches are to be found; None: not known yet
-    listed_at: datetime | None = None  # when its agents were last listed
-    failing: bool = False
-    over_limit: bool = False
 
 
 class Rounds:
@@ -77,8 +42,8 @@ class Rounds:
         self._poller = poller
         self._book = poller.book
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
-        self._agents: dict[tuple[str, str], _Agent] = {}
+        self._accounts: dict[str, AccountRounds] = {}
+        self._agents: dict[tuple[str, str], AgentRounds] = {}
         self._looks = Looks(schedule, poller, clock=clock, on_gone=self._forget)
 
     # What is watched
@@ -86,7 +51,7 @@ class Rounds:
     def watch_account(self, name: str, plan: Plan) -> None:
         """Probe this account, find its batches and read their outcomes from now on, or by a new plan."""
         present = self._accounts.get(name)
-        self._accounts[name] = account = present or _Account(plan)
+        self._accounts[name] = account = present or AccountRounds(plan)
         before, account.plan = (present.plan if present else None), plan
         if before is not None and before.interval != plan.interval:
             for of, agent_id in self._agents:
@@ -100,7 +65,7 @@ class Rounds:
             lambda: self._poller.probe_account(name),
             first_after=None if present else timedelta(0),
         )
-        every(f"outcomes:{name}", plan.outcomes_interval, lambda: self._read_outcomes(name))
+        every(f"outcomes:{name}", plan.outcomes_interval, lambda: self._poller.read_moved_outcomes(name))
         if plan.discovery is None:
             account.wanted = None
             self._schedule.remove(f"discover:{name}")
@@ -205,10 +170,10 @@ class Rounds:
 
     # Pages
 
-    def _agent_of(self, name: str, agent_id: str) -> _Agent:
+    def _agent_of(self, name: str, agent_id: str) -> AgentRounds:
         agent = self._agents.get((name, agent_id))
         if agent is None:
-            agent = self._agents[name, agent_id] = _Agent()
+            agent = self._agents[name, agent_id] = AgentRounds()
             self._arrange_round(name, agent_id)
         return agent
 
@@ -233,7 +198,7 @@ class Rounds:
             pages = len(due) - 1
         await self._read(name, agent_id, pages)
 
-    def _due(self, agent: _Agent) -> list[BatchKey]:
+    def _due(self, agent: AgentRounds) -> list[BatchKey]:
         """The agent's batches that are to be looked at once an interval."""
         watches, statuses, now = self._book.watches, self._book.statuses, self._clock()
         return [
@@ -286,7 +251,7 @@ class Rounds:
         if watch is not None and watch.target.account == name:
             await self._looks.take(key, seen, started)
 
-    def _urgency(self, agent: _Agent) -> Urgency:
+    def _urgency(self, agent: AgentRounds) -> Urgency:
         watches, now = self._book.watches, self._clock()
         return min(
             (
@@ -297,7 +262,7 @@ class Rounds:
             default=Urgency.LATER,
         )
 
-    def _replan(self, name: str, agent_id: str, agent: _Agent) -> None:
+    def _replan(self, name: str, agent_id: str, agent: AgentRounds) -> None:
         """Decide how many pages are worth reading each interval, and which batches need no job of their own."""
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
@@ -356,7 +321,7 @@ class Rounds:
             logger.warning("discovery is incomplete", extra={"account": name, "agents": results.count(False)})
         self._tried(name, account, failing=not all(results))
 
-    def _tried(self, name: str, account: _Account, *, failing: bool) -> None:
+    def _tried(self, name: str, account: AccountRounds, *, failing: bool) -> None:
         """Discovery was tried. What it was expected to look at first, after a restart, and did not, is asked for."""
         changed, account.failing = account.failing != failing, failing
         if self._accounts.get(name) is not account:
@@ -381,7 +346,7 @@ class Rounds:
             agent.complete_at = self._clock()
         return True
 
-    async def _found(self, name: str, agent: _Agent, reading: Reading) -> None:
+    async def _found(self, name: str, agent: AgentRounds, reading: Reading) -> None:
         """Watch what is new, drop what has been over for long."""
         account = self._accounts.get(name)
         discovery = account.plan.discovery if account else None
@@ -414,7 +379,7 @@ class Rounds:
             agent.over_limit = found.over_limit
             self._tell_of_limit(name, account, discovery)
 
-    def _tell_of_limit(self, name: str, account: _Account, discovery: Discovery) -> None:
+    def _tell_of_limit(self, name: str, account: AccountRounds, discovery: Discovery) -> None:
         over = self._over_limit(name)
         if over and not account.over_limit:
             logger.error(
@@ -436,16 +401,3 @@ class Rounds:
         if any(at is None for at in found):
             return None
         return min((at for at in found if at is not None), default=self._accounts[name].listed_at)
-
-    # Outcomes
-
-    async def _read_outcomes(self, name: str) -> None:
-        """Read the outcomes of the account's running batches that have moved since they were last read."""
-        for key, watch in list(self._book.watches.items()):
-            status = self._book.statuses.get(key)
-            if watch.target.account != name or status is None or status.progress is None:
-                continue
-            made, known = status.progress.last.completed, status.outcomes
-            moved = known is None or made != known.made or known.pending > 0
-            if status.assessment.state in _RUNNING_OUTCOMES and made and moved:
-                await self._poller.read_outcomes(key)
