@@ -81,8 +81,7 @@ SUMMARIES = [
     (
         AlertName.BATCH_WINDOW_AT_RISK,
         batch(22),
-        "spring-renewals will leave about 282 calls (70 %) unmade: 118 of 400 done, window closes in 1 h 40 min, "
-        "at 0 calls/h where 169 calls/h are needed",
+        "spring-renewals will leave about 282 calls (70 %) unmade: 118 of 400 done, window closes in 1 h 40 min, at 0 calls/h where 169 calls/h are needed",
     ),
     (
         AlertName.BATCH_FAILURE_RATE_HIGH,
