@@ -45,9 +45,12 @@ def of_batch(name: AlertName, status: Status, account: AccountStatus) -> str:
         if status.progress and status.progress.paused_since
         else None,
         _bound(status),
-        _failed_calls(status),
     )
-    return next((clause for clause in clauses if clause), UNKNOWN)
+    known, failed = next((clause for clause in clauses if clause), None), _failed_calls(status)
+    if name is AlertName.BATCH_ENDED_INCOMPLETE:
+        return known or failed or UNKNOWN
+    # Calls that fail are completed: they do not keep others from being made, but are worth knowing of.
+    return known or (f"unknown; {failed}" if failed else UNKNOWN)
 
 
 def _cap(account: AccountStatus) -> str | None:

@@ -36,7 +36,10 @@ def batches_table(batches: Sequence[dict[str, Any]], now: datetime, *, width: in
     """A row for each batch. `width`: columns of the terminal; narrow ones lose what matters least."""
     wide = width >= 110
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    table.add_column("BATCH", ratio=3, no_wrap=True, overflow="ellipsis")
+    # Names that were made up end in the id, which is what `explain` and `uncalled` are asked with.
+    longest = max((len(batch["batch"]) for batch in batches), default=5)
+    name_width = min(longest, width // 3) if wide else None
+    table.add_column("BATCH", ratio=3, width=name_width, no_wrap=True, overflow="ellipsis")
     if wide:
         table.add_column("ACCOUNT", no_wrap=True)
     table.add_column("STATE", no_wrap=True)
