@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from samples import NOW, account, status
 
 from monitor import __version__
+from monitor.alerts import KINDS, Policy
 from monitor.cli import cli
+from monitor.explain import explain
 from monitor.model import Snapshot
 from monitor.web import answers
 
@@ -35,11 +37,16 @@ def daemon():
     paths = foreign | {
         "/api/v1/batches": answers.batches(snapshot),
         "/api/v1/alerts": answers.alerts(snapshot),
+        "/api/v1/explain?batch_id=3c90": answers.explanations(
+            status(), explain(status(), account(), Policy(), NOW), NOW
+        ),
+        "/odd/api/v1/explain?batch_id=3c90": {"data": {"batch": {}}},
     }
+    refused = {"/api/v1/explain?batch_id=zzz": answers.error("not_found", "no watched batch has this id")}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            found = paths.get(self.path)
+            found = paths.get(self.path) or refused.get(self.path)
             self.send_response(200 if self.path in paths else 404)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
@@ -170,3 +177,33 @@ def test_simulate_tells_mistakes_in_a_scenario(tmp_path):
     path.write_text("accounts: []\n")
     found = run("simulate", "--scenario", str(path))
     assert (found.exit_code, found.stderr) == (1, f"{path}: accounts: at least one is needed\n")
+
+
+def test_explain_says_of_each_alert_why(daemon):
+    found = run("explain", "3c90", "--url", daemon, COLUMNS="120")
+    assert found.exit_code == 0
+    assert "spring-renewals is running: 118 of 400 done" in found.stdout
+    for name, kind in KINDS.items():
+        assert (name.value in found.stdout) is not kind.about_account
+    assert "no call for 0 s of 15 min" in found.stdout
+    assert "fires in 15 min" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "said"),
+    [
+        ("", "zzz", "no watched batch has this id"),
+        ("/odd", "3c90", "answers something else than a batch monitor"),
+        ("/nobody", "3c90", "404 Not Found: is it a batch monitor?"),
+    ],
+)
+def test_explain_that_cannot_says_why_and_exits_1(daemon, path, asked, said):
+    found = run("explain", asked, "--url", daemon + path)
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert said in found.stderr
+
+
+def test_uncalled_without_a_key_says_where_it_goes():
+    found = run("uncalled", "3c90c3cc-0d44-4b50-8888-8dd25736052a", ULTRAVOX_API_KEY="")
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr == "No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,11 +13,15 @@ import pytest
 from samples import NOW, account, batch_key, observation, status
 
 from monitor import evaluate, web
+from monitor.alerts import KINDS, Policy
+from monitor.explain import explain
 from monitor.metrics import Instruments
 from monitor.model import (
     AlertName,
     AlertState,
+    DiscoveryStatus,
     FailureReason,
+    Outcomes,
     Phase,
     QueueStatus,
     Severity,
@@ -38,6 +43,10 @@ class Daemon:
 
     def snapshot(self):
         return self.shown
+
+    def explain(self, batch_id):
+        found = [one for one in self.shown.batches if one.key.batch_id.startswith(batch_id)]
+        return [(one, explain(one, account(), Policy(), NOW)) for one in found]
 
     def healthy(self):
         return self.lives
@@ -246,4 +255,62 @@ def test_views_list_the_worst_first_and_then_those_that_close_first():
         State.RUNNING,
         State.PAUSED,
         State.OVERDUE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "error"),
+    [
+        ("", 400, "say which: ?batch_id=…, or the beginning of it"),
+        ("?batch_id=", 400, "say which: ?batch_id=…, or the beginning of it"),
+        ("?batch_id=zzz", 404, "no watched batch has this id"),
+        ("?batch_id=3c90", 400, "2 batches' ids begin like this: give more of it"),
+    ],
+)
+async def test_explain_wants_one_batch(client, daemon, query, code, error):
+    daemon.shown = Snapshot(NOW, (status(key=batch_key(1)), status(key=batch_key(2))))
+    answered, _, body = await ask(client, f"/api/v1/explain{query}")
+    assert (answered, json.loads(body)["error"]) == (code, error)
+
+
+async def test_explain_tells_the_batch_and_every_alert_of_batches(client, daemon):
+    answered, _, body = await ask(client, f"/api/v1/explain?batch_id={batch_key(1).batch_id}")
+    data = json.loads(body)["data"]
+    assert (answered, data["batch"]["batch"]) == (200, "spring-renewals")
+    assert [one["alertname"] for one in data["explanations"]] == [
+        name.value for name, kind in KINDS.items() if not kind.about_account
+    ]
+    stalled = next(one for one in data["explanations"] if one["alertname"] == "BatchStalled")
+    assert stalled == {
+        "alertname": "BatchStalled",
+        "state": "inactive",
+        "why": "no call for 0 s of 15 min",
+        "fires_at": "2026-11-23T12:15:00.000Z",
+    }
+
+
+async def test_batches_that_are_not_watched_because_too_many_are_is_said_on_the_page(client, daemon):
+    daemon.shown = Snapshot(NOW, discoveries=(DiscoveryStatus("main", NOW, over_limit=12),))
+    _, _, page = await ask(client, "/")
+    assert b"12 batches of account main are not watched" in page
+    _, _, body = await ask(client, "/api/v1/batches")
+    [told] = json.loads(body)["data"]["discoveries"]
+    assert told == {"account": "main", "last_success": "2026-11-23T12:00:00.000Z", "batches_over_limit": 12}
+
+
+async def test_outcomes_are_told_once_they_are_known(client, daemon):
+    known = Outcomes(NOW, future=282, pending=3, success=100, expired=0, error=15)
+    daemon.shown = Snapshot(NOW, (status(), status(key=batch_key(2), outcomes=known)))
+    _, _, body = await ask(client, "/api/v1/batches")
+    unknown, told = sorted(
+        (one["outcomes"] for one in json.loads(body)["data"]["batches"]), key=lambda one: one is not None
+    )
+    assert unknown is None
+    assert told == {
+        "at": "2026-11-23T12:00:00.000Z",
+        "future": 282,
+        "pending": 3,
+        "success": 100,
+        "expired": 0,
+        "error": 15,
     }
