@@ -30,7 +30,7 @@ run: $(VENV)/.run  ## the daemon, with CONFIG=config.yaml, or without: with the 
 	@$(BIN)/python -m monitor run $(if $(CONFIG),--config.file $(CONFIG)) $(ARGS)
 
 test: $(VENV)/.dev check-code  ## everything but the slow suites: format, lint, types, import contracts, tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: test  ## the same: what is checked is what is tested
 

@@ -27,6 +27,9 @@ __all__ = ["Plan", "Rounds"]
 
 logger = logging.getLogger(__name__)
 
+LIST_FAILURES = 3
+"""Readings in a row that failed, after which each batch is asked for by its id until one succeeds."""
+
 TRY_LISTING_EVERY = timedelta(minutes=10)
 """How often it is tried anew whether pages would spare single requests, after they did not."""
 
@@ -226,6 +229,7 @@ class Rounds:
             await asyncio.gather(*taking)
             covered = self._looks.covered(agent.keys)
             expected = {key for key in covered if pages is None or agent.page_of.get(key, 0) < pages}
+            agent.failures = 0 if reading.failure is None else agent.failures + 1
             await self._look_for(name, expected - reading.seen.keys(), reading.failure, started)
             agent.page_of = reading.page_of | (
                 {} if reading.to_the_end else {k: p for k, p in agent.page_of.items() if p >= reading.pages}
@@ -266,6 +270,10 @@ class Rounds:
         """Decide how many pages are worth reading each interval, and which batches need no job of their own."""
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
+        if agent.failures >= LIST_FAILURES:  # single gets may work where the list does not
+            agent.pages, agent.try_at = 0, self._clock() + TRY_LISTING_EVERY
+            self._looks.cover((), agent.keys)
+            return
         covered = {key for key in due if agent.page_of.get(key, agent.pages) < agent.pages}
         account = self._accounts[name]
         discovery, listed = account.plan.discovery, agent_id in (account.wanted or ()) and not account.failing

@@ -83,6 +83,7 @@ class Looks:
         self._schedule.remove(_job(key))
         self._looks.pop(key, None)
         self._covered.discard(key)
+        self.attempted.discard(key)
 
     def account_of(self, job_id: str) -> str | None:
         """The account whose batch this job looks at; None: it is no such job."""

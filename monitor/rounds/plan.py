@@ -32,6 +32,7 @@ class AgentRounds:
     read_at: datetime | None = None  # when a reading last began
     try_at: datetime | None = None  # not before: trying whether pages would pay
     complete_at: datetime | None = None  # when the list was last read to its end
+    failures: int = 0  # readings in a row that failed
     over_limit: int = 0
 
 
