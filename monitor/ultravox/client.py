@@ -42,7 +42,7 @@ ENDPOINTS = (
 PAGE_SIZE = 100
 """Entries that are asked for at once. The API may give fewer."""
 
-MOST_PAGES = 1000
+MOST_PAGES = 10_000
 """A list that has still not ended after so many pages is not believed to end."""
 
 
