@@ -91,7 +91,7 @@ class Finder(Daemon):
     async def look(self):
         """One discovery, now; what it asked."""
         self.pretend.requests.clear()
-        await self.app.rounds._discover("main")
+        await self.app.rounds._discovery.run("main")
         return Counter(seen.endpoint for seen in self.pretend.requests if seen.endpoint.startswith("list_"))
 
     async def pass_time(self, *, steps=1, **by):
@@ -496,5 +496,5 @@ async def test_an_agent_that_is_deleted_takes_no_batch_with_it_until_they_are_go
         assert "survey" in finder.watched()
         finder.pretend.add_fault(Fault(kind=FaultKind.NOT_FOUND, endpoint="get_batch"))
         for _ in range(3):
-            await finder.app.rounds._looks.poll(finder.keys["survey"])
+            await finder.app.rounds.looks.poll(finder.keys["survey"])
         assert finder.status("survey").assessment.state is State.GONE

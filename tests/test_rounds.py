@@ -339,7 +339,7 @@ async def test_a_page_that_has_just_been_read_is_not_read_again(world):
     await world.watch("a", "b", "c")
     await world.settle()
     name, agent_id = "main", world.keys["a"].agent_id
-    await world.rounds._read(name, agent_id, None)
+    await world.rounds.read(name, agent_id, None)
     world.clock.move(seconds=14)
     world.pretend.requests.clear()
     await world.rounds._round(name, agent_id)
@@ -563,8 +563,8 @@ async def test_a_reading_that_waited_while_its_account_was_dropped_asks_nothing(
     await world.watch("a", "b", "c")
     await world.settle()
     agent_id = world.keys["a"].agent_id
-    async with world.rounds._agents["main", agent_id].reading:
-        waiting = asyncio.create_task(world.rounds._read("main", agent_id, None))
+    async with world.rounds.agents["main", agent_id].reading:
+        waiting = asyncio.create_task(world.rounds.read("main", agent_id, None))
         await asyncio.sleep(0)
         await world.rounds.unwatch(list(world.book.watches))
         world.rounds.unwatch_account("main")
@@ -670,10 +670,10 @@ async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
 
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
     await world.book.unwatch(closing)
-    await world.rounds._read("main", world.keys["runs"].agent_id, None)
+    await world.rounds.read("main", world.keys["runs"].agent_id, None)
     world.pretend.clear_faults()
     world.spoil_list(without)
-    assert (await world.rounds._read("main", world.keys["runs"].agent_id, None)).quiet
+    assert (await world.rounds.read("main", world.keys["runs"].agent_id, None)).quiet
     assert world.age("runs-too") == timedelta(0)
 
 
