@@ -71,7 +71,7 @@ def _fail(text: str) -> NoReturn:
 @_LOG_LEVEL
 @_LOG_FORMAT
 def run(config_file: Path | None, listen_address: str | None, log_level: str, log_format: str) -> None:
-    r"""Run the daemon.
+    """Run the daemon.
 
     Without a configuration file it finds and watches every batch of the account whose key is in the
     environment variable ULTRAVOX_API_KEY, with the defaults, and keeps its state in ./monitor.db.
@@ -113,7 +113,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
 @cli.command("check-config")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check_config(file: Path) -> None:
-    r"""Check a configuration file: every mistake at once, with line, column and path in the file.
+    """Check a configuration file: every mistake at once, with line, column and path in the file.
 
     \b
     Example: batch-monitor check-config config.yaml
@@ -140,7 +140,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 @cli.command()
 @_URL
 def status(url: str) -> None:
-    r"""Show the batches of a running daemon, the worst first, and the alerts that fire.
+    """Show the batches of a running daemon, the worst first, and the alerts that fire.
 
     \b
     Example: batch-monitor status --url http://monitor.example:10042
@@ -163,7 +163,7 @@ def status(url: str) -> None:
 @click.argument("batch_id")
 @_URL
 def explain(batch_id: str, url: str) -> None:
-    r"""Say why each alert of a batch fires or does not, with the numbers, and when it would.
+    """Say why each alert of a batch fires or does not, with the numbers, and when it would.
 
     BATCH_ID is the batch's id, or as much of its beginning as no other batch has.
 
@@ -187,7 +187,7 @@ def explain(batch_id: str, url: str) -> None:
 @_CONFIG_FILE
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, a column for each key of the metadata.")
 def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
-    r"""List the calls of a batch that were not made or failed: whom to call again.
+    """List the calls of a batch that were not made or failed: whom to call again.
 
     They are read from Ultravox with the keys of the configuration, or with the one in ULTRAVOX_API_KEY, and
     stored nowhere. What is FUTURE may still be made, as long as the batch has not ended.
@@ -261,7 +261,7 @@ def _told(answer: urllib.error.HTTPError) -> str | None:
 def simulate(
     scenario: Path | None, speed: float | None, host: str, port: int, log_level: str, log_format: str
 ) -> None:
-    r"""Run a pretend Ultravox: the API that the monitor reads, with campaigns made up by a scenario.
+    """Run a pretend Ultravox: the API that the monitor reads, with campaigns made up by a scenario.
 
     \b
     Example: batch-monitor simulate --speed 60
@@ -301,7 +301,7 @@ def simulate(
     "--port", type=click.IntRange(0, 65535), default=10042, show_default=True, help="0: any free one."
 )
 def demo(speed: float, seconds: float | None, port: int) -> None:
-    r"""Show it: a pretend Ultravox, the daemon watching it, and what the daemon sees, live.
+    """Show it: a pretend Ultravox, the daemon watching it, and what the daemon sees, live.
 
     No key, no account, no configuration. Ctrl-C ends it.
 

@@ -207,3 +207,25 @@ def test_uncalled_without_a_key_says_where_it_goes():
     found = run("uncalled", "3c90c3cc-0d44-4b50-8888-8dd25736052a", ULTRAVOX_API_KEY="")
     assert (found.exit_code, found.stdout) == (1, "")
     assert found.stderr == "No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file\n"
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_the_example_in_a_command_s_help_stands_on_a_line_of_its_own(command):
+    lines = [line.strip() for line in run(command, "--help").output.splitlines()]
+    assert any(line.startswith(f"Example: batch-monitor {command}") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"ULTRAVOX_API_KEY": "bad key"}, "ULTRAVOX_API_KEY: must not hold blanks or control characters\n"),
+        (
+            KEY | {"ULTRAVOX_BASE_URL": "ftp://x"},
+            "ULTRAVOX_BASE_URL: not a URL: write it as http://host:port/path or https://…\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [("run",), ("uncalled", "3c90c3cc-0d44-4b50-8888-8dd25736052a")])
+def test_an_environment_that_cannot_be_used_is_told_by_the_variable(command, environ, said):
+    found = run(*command, **environ)
+    assert (found.exit_code, found.stderr) == (1, said)

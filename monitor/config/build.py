@@ -37,7 +37,13 @@ class ConfigError(Exception):
         super().__init__("\n".join(_line(source, mistake) for mistake in mistakes))
 
 
+_ENVIRONMENT = Path("(environment)")
+
+
 def _line(source: Path, mistake: Mistake) -> str:
+    if source is _ENVIRONMENT:
+        variable = "ULTRAVOX_BASE_URL" if mistake.path.endswith("base_url") else "ULTRAVOX_API_KEY"
+        return f"{variable}: {mistake.text}"
     where = f"{source}:{mistake.line}:{mistake.column}: "
     return where + (f"{mistake.path}: {mistake.text}" if mistake.path else mistake.text)
 
@@ -133,7 +139,7 @@ def load_default(environ: Mapping[str, str], *, listen_address: str | None = Non
     """
     base_url = ", base_url: '${ULTRAVOX_BASE_URL}'" if environ.get("ULTRAVOX_BASE_URL") else ""
     content = f"accounts: [{{name: default, api_key: '${{ULTRAVOX_API_KEY}}'{base_url}}}]"
-    return _read(Path("(environment)"), Path(), content.encode(), environ, listen_address, sources=())
+    return _read(_ENVIRONMENT, Path(), content.encode(), environ, listen_address, sources=())
 
 
 def _validated(found: Document) -> schema.File | None:
