@@ -142,7 +142,9 @@ def _at_risk(status: Status, seen: Observation) -> str:
     if seen.window_end is None:
         return "its window has no end"
     if assessed.projected_missed is None:
-        return "no pace is known yet" if seen.ended_at is None else "it has ended"
+        if seen.ended_at is not None:
+            return "it has ended"
+        return "nothing is foretold while it is paused" if seen.paused else "no pace is known yet"
     span = ""
     if assessed.projected_missed_range is not None:
         fewest, most = assessed.projected_missed_range
@@ -173,11 +175,11 @@ def _failing_calls(status: Status, policy: Policy) -> str:
     outcomes = status.outcomes
     if outcomes is None:
         return "the outcomes of its calls have not been read yet"
-    made = outcomes.success + outcomes.error
     ratio = outcomes.error_ratio
-    share = "" if ratio is None else f" ({words.percent(ratio)})"
+    if ratio is None:
+        return "no call has come to an outcome yet"
     return (
-        f"{outcomes.error:,} of {words.calls(made)} failed{share}; "
+        f"{outcomes.error:,} of {words.calls(outcomes.success + outcomes.error)} failed ({words.percent(ratio)}); "
         f"{words.percent(policy.failure_ratio)} of at least {words.calls(policy.failure_min_calls)} are needed"
     )
 

@@ -390,7 +390,7 @@ def test_failing_calls_are_explained_with_their_share_and_what_would_be_needed()
     assert life.explain(name).why == ("4 of 19 calls failed (21 %); 20 % of at least 20 calls are needed")
     assert life.explain(name).standing == "inactive"
     life.status = replace(life.status, outcomes=replace(outcomes, success=0, error=0))
-    assert life.explain(name).why == "0 of 0 calls failed; 20 % of at least 20 calls are needed"
+    assert life.explain(name).why == "no call has come to an outcome yet"
     life.status = replace(life.status, outcomes=replace(outcomes, success=16))
     assert life.explain(name).standing == "pending"
     assert life.explain(name).fires_at == life.now
@@ -482,3 +482,17 @@ def _every_word_is_true(life):
             assert one.standing in {"pending", "inactive"}
             assert not life.account.alerts, "nothing new fires while the account's own trouble is told"
             assert life.status.assessment.state is not State.UNKNOWN or one.alert is UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"paused": True}, "nothing is foretold while it is paused"),
+        ({}, "no pace is known yet"),
+        ({"window_end": None}, "its window has no end"),
+        ({"ended_at": NOW}, "it has ended"),
+    ],
+)
+def test_where_nothing_is_foretold_it_says_why(changes, said):
+    found = explain(status(observation(**changes)), account(), Policy(), NOW)
+    assert next(one.why for one in found if one.alert is AlertName.BATCH_WINDOW_AT_RISK) == said
