@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import KEY, NOW, account, observation
+from samples import KEY, NOW, account, observation, status
 
 from monitor import decisions, evaluate
 from monitor.alerts import KINDS, Policy, default_rule
