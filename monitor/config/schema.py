@@ -1,160 +1,34 @@
-"""The keys of the configuration file, their types and their bounds. Which values follow is build.py's.
+"""The keys of the configuration file and their defaults. What a value may be is values.py's, which settings follow build.py's.
 
-Field names are the keys. What is said of a wrong value: what to write instead, never the value itself,
-which may be a secret.
+Field names are the keys.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import uuid
 from datetime import timedelta
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.messages import PLACEHOLDERS, RESERVED_LABELS
-from monitor.model import Severity
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
-_DURATION = re.compile(
-    r"(?:([0-9]+)y)?(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?(?:([0-9]+)ms)?"
+from monitor.config.values import (
+    Agents,
+    AlertSeverity,
+    BaseUrl,
+    Duration,
+    Interval,
+    Labels,
+    ListenAddress,
+    Name,
+    OutcomesInterval,
+    Patience,
+    Peer,
+    Ratio,
+    Template,
+    Text,
+    Timeout,
+    Url,
+    Uuid,
 )
-_ORDER = ("y", "w", "d", "h", "m", "s", "ms")
-_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-LONGEST = timedelta(days=366)
-
-
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("ours", "{text}", {"text": text})
-
-
-def _duration(value: object) -> timedelta:
-    """Prometheus' durations: `30s`, `5m`, `1h30m`."""
-    if value == 0 and not isinstance(value, bool):
-        return timedelta(0)
-    if isinstance(value, str) and value == "0":
-        return timedelta(0)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise _wrong("a duration needs a unit: write it like 30s, 5m or 1h30m")
-    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
-    if match is None or len(value if isinstance(value, str) else "") > 20:
-        raise _wrong("not a duration: write it like 30s, 5m or 1h30m")
-    seconds = sum(
-        int(number) * _UNITS[unit] for unit, number in zip(_ORDER, match.groups(), strict=True) if number
-    )
-    if seconds > LONGEST.total_seconds():
-        raise _wrong("longer than a year")
-    return timedelta(seconds=seconds)
-
-
-def _between(lowest: timedelta, highest: timedelta, text: str) -> AfterValidator:
-    def check(value: timedelta) -> timedelta:
-        if not lowest <= value <= highest:
-            raise _wrong(text)
-        return value
-
-    return AfterValidator(check)
-
-
-def _uuid(value: object) -> str:
-    if not isinstance(value, str):
-        raise _wrong("not a UUID: put it in quotes, as 8-4-4-4-12 hexadecimal digits")
-    try:
-        found = str(uuid.UUID(value))
-    except ValueError:
-        found = ""
-    if found != value.lower():
-        raise _wrong("not a UUID: write it as 8-4-4-4-12 hexadecimal digits")
-    return found
-
-
-def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except ValueError:
-        usable = False
-    if not usable or not value.isprintable() or " " in value:
-        raise _wrong("not a URL: write it as http://host:port/path or https://…")
-    return value
-
-
-def _base_url(value: str) -> str:
-    parts = urlsplit(_url(value))
-    if "?" in value or "#" in value or parts.username is not None:  # an empty query is one, too
-        raise _wrong("must be a scheme, a host and perhaps a path: no user, no query, no fragment")
-    return value.rstrip("/")
-
-
-def _peer(value: str) -> str:
-    """An address of Alertmanager, to which the path of its API is added. It may hold a user and a password."""
-    path = urlsplit(_url(value)).path.rstrip("/")
-    if "?" in value or "#" in value:
-        raise _wrong("must be a scheme, a host and perhaps a path: no query, no fragment")
-    if path.endswith("/api/v2/alerts"):
-        raise _wrong("leave out /api/v2/alerts: it is added")
-    return value
-
-
-def _template(value: str) -> str:
-    known = ", ".join(f"{{{one}}}" for one in sorted(PLACEHOLDERS))
-    for name in re.findall(r"\{([^{}]*)\}", value):
-        if name not in PLACEHOLDERS:
-            raise _wrong(f"a placeholder that is not known: there are {known}")
-    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", value)):
-        raise _wrong(f"a brace without its other half: the placeholders are {known}")
-    return _url(value)
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise _wrong("must not hold line breaks or control characters")
-    return value
-
-
-def _label_name(name: str) -> str:
-    if not _LABEL_NAME.fullmatch(name) or name.startswith("__"):
-        raise _wrong("not a label name: letters, digits and _, not first a digit, not first __")
-    if name in RESERVED_LABELS:
-        raise _wrong("is a label of the monitor's own: choose another name")
-    return name
-
-
-def _listen_address(value: object) -> tuple[str, int]:
-    match = (
-        re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]*):([0-9]{1,5})", value)
-        if isinstance(value, str)
-        else None
-    )
-    host = match[1].strip("[]") if match else ""
-    if match is None or int(match[2]) > 65535 or (match[1].startswith("[") and not _is_ipv6(host)):
-        raise _wrong("not an address: write it as :10042, 127.0.0.1:10042 or [::1]:10042")
-    return host, int(match[2])
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True
-
-
-Duration = Annotated[timedelta, PlainValidator(_duration)]
-_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-Interval = Annotated[Duration, _between(_SECOND, _HOUR, "must be between 1s and 1h")]
-Timeout = Annotated[Duration, _between(_SECOND / 10, 2 * _MINUTE, "must be between 100ms and 2m")]
-Patience = Annotated[Duration, _between(_SECOND, LONGEST, "must be at least 1s")]
-Uuid = Annotated[str, PlainValidator(_uuid)]
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-Url = Annotated[str, AfterValidator(_url)]
-Labels = dict[Annotated[str, AfterValidator(_label_name)], Text]
 
 
 class Block(BaseModel):
@@ -163,21 +37,11 @@ class Block(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-def _severity(value: object) -> Severity:
-    for severity in Severity:
-        if severity == value:
-            return severity
-    raise _wrong("must be info, warning or critical")
-
-
-_Severity = Annotated[Severity, PlainValidator(_severity)]
-
-
 class OneShotAlert(Block):
     """An alert that tells of an event."""
 
     enabled: bool | None = None
-    severity: _Severity | None = None
+    severity: AlertSeverity | None = None
 
 
 class Alert(OneShotAlert):
@@ -204,20 +68,17 @@ class Unmade(Block):
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-_Ratio = Annotated[float, Field(gt=0, le=1)]
-
-
 class EndedIncompleteAlert(OneShotAlert):
     """BatchEndedIncomplete."""
 
     unmade_over: Unmade | None = None
-    failed_ratio: _Ratio | None = None
+    failed_ratio: Ratio | None = None
 
 
 class FailureRateHighAlert(Alert):
     """BatchFailureRateHigh."""
 
-    ratio: _Ratio | None = None
+    ratio: Ratio | None = None
     min_calls: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
@@ -261,24 +122,11 @@ class Agent(Block):
     alerts: BatchAlerts = BatchAlerts()
 
 
-def _agents(value: object) -> tuple[str, ...] | None:
-    """`all`, or agents by id or by a pattern of their names."""
-    if value == "all":
-        return None
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-        raise _wrong("must be `all`, or a list of agents' ids and patterns of their names, like `renewals*`")
-    if not all(one.isprintable() and len(one) <= 200 for one in value):
-        raise _wrong("holds a pattern with control characters, or one longer than 200 characters")
-    return tuple(value)
-
-
 class Discover(Block):
     """Watch every batch of these agents, as they come and go."""
 
-    agents: Annotated[tuple[str, ...] | None, PlainValidator(_agents)] = None  # None: all
-    interval: Annotated[Duration, _between(_SECOND, _HOUR, "must be between 1s and 1h")] = timedelta(
-        minutes=2
-    )
+    agents: Agents = None  # None: all
+    interval: Interval = timedelta(minutes=2)
     keep_ended_for: Duration = timedelta(hours=24)
     max_age: Patience | None = None
     max_batches: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -290,7 +138,7 @@ class Account(Block):
     name: Name
     api_key: str | None = None
     api_key_file: Text | None = None
-    base_url: Annotated[str, AfterValidator(_base_url)] = "https://api.ultravox.ai"
+    base_url: BaseUrl = "https://api.ultravox.ai"
     max_requests_per_second: Annotated[float, Field(gt=0, le=200)] = 20.0
     alerts: AllAlerts = AllAlerts()
     agents: list[Agent] = []
@@ -304,15 +152,13 @@ class Poll(Block):
     interval: Interval = timedelta(seconds=30)
     timeout: Timeout = timedelta(seconds=10)
     account_interval: Interval = timedelta(minutes=1)
-    outcomes_interval: Annotated[
-        Duration, _between(_SECOND, timedelta(days=1), "must be between 1s and 1d")
-    ] = timedelta(minutes=5)
+    outcomes_interval: OutcomesInterval = timedelta(minutes=5)
 
 
 class Alertmanager(Block):
     """Alertmanager's addresses: all peers of one cluster."""
 
-    urls: Annotated[list[Annotated[str, AfterValidator(_peer)]], Field(min_length=1)]
+    urls: Annotated[list[Peer], Field(min_length=1)]
     timeout: Timeout = timedelta(seconds=10)
 
 
@@ -337,8 +183,8 @@ class Receiver(Block):
 class Links(Block):
     """URL templates in messages."""
 
-    dashboard_url: Annotated[str, AfterValidator(_template)] | None = None
-    runbook_url: Annotated[str, AfterValidator(_template)] | None = None
+    dashboard_url: Template | None = None
+    runbook_url: Template | None = None
 
 
 class Storage(Block):
@@ -350,8 +196,8 @@ class Storage(Block):
 class Web(Block):
     """The HTTP surface."""
 
-    listen_address: Annotated[tuple[str, int], PlainValidator(_listen_address)] = ("", 10042)
-    external_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    listen_address: ListenAddress = ("", 10042)
+    external_url: BaseUrl | None = None
 
 
 class File(Block):
