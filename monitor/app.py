@@ -204,14 +204,16 @@ class App:
                 raise self._refused(error) from error
             except targets.TooManyDroppedError as error:
                 raise self._refused(error) from error
-            except Exception as error:
+            except Exception as error:  # whatever our own mistake is, the old configuration goes on
                 logger.exception("the configuration could not be read; this is an error of the monitor's own")
                 raise self._refused(error) from error
             self._hide(secret.get_secret_value() for secret in config.secrets)
             if config.storage_path != self._config.storage_path or config.web != self._config.web:
                 logger.warning("storage and web settings are taken over at the next start")
-            await self.rounds.unwatch(plan.dropped)
             gone = self.book.accounts.keys() - {account.name for account in config.accounts}
+            for name in gone:
+                self.rounds.unwatch_account(name)  # before anything waits: a list under way adds nothing now
+            await self.rounds.unwatch(plan.dropped)
             await self._apply(config, wanted, found=found.keys())
             for name in gone:
                 await self._forget_account(name)

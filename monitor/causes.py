@@ -54,7 +54,7 @@ def of_batch(name: AlertName, status: Status, account: AccountStatus) -> str:
 
 
 def _cap(account: AccountStatus) -> str | None:
-    if not account.at_cap:
+    if not account.at_cap or account.failing is not None:  # what was true is no cause of what is
         return None
     cap = f"{account.active_calls} of {account.allowed_concurrent_calls} calls active"
     return f"the account is at its cap: {cap}"

@@ -14,12 +14,16 @@ from monitor.model import (
     AccountStatus,
     AlertName,
     FailureReason,
+    Outcomes,
     Phase,
     Resolution,
     Severity,
     State,
     Status,
 )
+
+UNDECIDED_FOR = timedelta(minutes=15)
+"""How long an end that may still turn out bad, by the calls under way, is not told as a good one."""
 
 UNREACHABLE_POLLS = 3
 """Failed polls in a row before a batch counts as unreachable."""
@@ -85,12 +89,12 @@ def _at_risk(status: Status) -> Condition:
     state = status.assessment.state
     if state not in _BEFORE_THE_END:
         return Condition(holds=False, resolution=_WHY_OVER[state])
-    if status.assessment.projected_missed is None:
-        return NO_NEWS
     already = any(
         alert.name is AlertName.BATCH_WINDOW_AT_RISK and alert.phase is Phase.FIRING
         for alert in status.alerts
     )
+    if status.assessment.projected_missed is None:  # the time that it is paused for counts towards no hold
+        return NO_NEWS if already else Condition(holds=False)
     return Condition(holds=pace.at_risk(status.assessment, already=already))
 
 
@@ -137,11 +141,12 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
     incomplete = left_out or (failed_ratio is not None and failed_ratio >= policy.failed_ratio)
     if incomplete is not (name is AlertName.BATCH_ENDED_INCOMPLETE):
         return Condition(holds=False)
+    waits = not incomplete and outcomes is not None and _undecided(outcomes, policy)
     unreached = unmade + (outcomes.error if outcomes else 0)
     critical = incomplete and unreached >= CRITICAL_UNREACHED * seen.total
     return Condition(
         holds=True,
-        ripe=progress.end_seen >= CONFIRMED,
+        ripe=progress.end_seen >= CONFIRMED and not (waits and seen.at - ended_at < UNDECIDED_FOR),
         occurrence=ended_at,
         severity=Severity.CRITICAL if critical else None,
     )
@@ -150,6 +155,12 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
 def is_history(ended_at: datetime, account: AccountStatus) -> bool:
     """Whether an end came before we began to watch; the API dates it, so it is compared by the API's clock."""
     return ended_at <= account.watched_since + (account.clock_skew or timedelta(0))
+
+
+def _undecided(outcomes: Outcomes, policy: Policy) -> bool:
+    """Whether the calls still under way may make too many failed ones of it."""
+    made = outcomes.success + outcomes.error + outcomes.pending
+    return outcomes.pending > 0 and (outcomes.error + outcomes.pending) / made >= policy.failed_ratio
 
 
 def _unreachable(status: Status, account: AccountStatus) -> Condition:

@@ -123,7 +123,7 @@ def observe(
         samples=pace.sampled(before.samples, Sample(expected_seconds, best), rules.stall_after),
         paused_seconds=before.paused_seconds
         + (elapsed.total_seconds() if seen.paused and before.last.paused else 0.0),
-        marks=throttles.marked(before.marks, seen),
+        marks=throttles.marked(before.marks if seen.throttle == before.last.throttle else (), seen),
     )
 
 
@@ -285,7 +285,7 @@ def _why(state: State, facts: _Facts, around: Circumstances) -> str:
         case State.GONE:
             return "the API answers 404 for it"
         case State.OVERDUE:
-            return f"its window is over and {words.calls(seen.remaining)} remain: {progress}"
+            return f"its window is over and {words.remain(seen.remaining)}: {progress}"
         case State.PAUSED:
             return f"paused: {progress}"
         case State.WAITING:

@@ -106,7 +106,7 @@ def _facts(
         return _unreachable(status, account), None
     if name is AlertName.BATCH_GONE:
         missing = status.failing.not_found if status.failing else 0
-        return f"{missing} of {GONE_AFTER} answers in a row that it is not found", None
+        return f"{missing} answers in a row that it is not found; {GONE_AFTER} are needed", None
     if status.progress is None:
         return "it has never been observed", None
     seen = status.progress.last
@@ -180,7 +180,7 @@ def _failing_calls(status: Status, policy: Policy) -> str:
         return "no call has come to an outcome yet"
     return (
         f"{outcomes.error:,} of {words.calls(outcomes.success + outcomes.error)} failed ({words.percent(ratio)}); "
-        f"{words.percent(policy.failure_ratio)} of at least {words.calls(policy.failure_min_calls)} are needed"
+        f"{words.percent(policy.failure_ratio)} are needed, of at least {words.calls(policy.failure_min_calls)}"
     )
 
 
@@ -191,8 +191,8 @@ def _unreachable(status: Status, account: AccountStatus) -> str:
     answered = account.last_success_at is not None and account.last_success_at > failing.since
     since = "has" if answered else "has not"
     return (
-        f"{failing.count} of {conditions.UNREACHABLE_POLLS} polls in a row failed since "
-        f"{words.instant(failing.since)}; the account {since} answered after the first"
+        f"{failing.count} polls in a row failed since {words.instant(failing.since)}, "
+        f"{conditions.UNREACHABLE_POLLS} are needed; the account {since} answered after the first"
     )
 
 

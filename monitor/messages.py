@@ -172,7 +172,7 @@ def _batch_summary(name: AlertName, status: Status) -> str:
         case AlertName.BATCH_OVERDUE:
             end = seen.window_end or seen.at
             late = words.duration(seen.at - end)
-            return f"{batch} is {late} past the end of its window and has not ended: {done}, {words.calls(seen.remaining)} remain"
+            return f"{batch} is {late} past the end of its window and has not ended: {done}, {words.remain(seen.remaining)}"
         case AlertName.BATCH_PAUSED_TOO_LONG:
             paused = words.duration(seen.at - (status.progress.paused_since or seen.at))
             return f"{batch} has been paused for {paused}: {done}{_window(status.progress)}"
@@ -190,7 +190,11 @@ def _batch_description(name: AlertName, status: Status) -> str:
         case AlertName.BATCH_STALLED:
             return "Calls should be going out now and none is. People in this batch are not being called."
         case AlertName.BATCH_ENDED:
-            return "It reached people as it should." if status.final_outcomes else _BY_COUNTS
+            if status.final_outcomes is None:
+                return _BY_COUNTS
+            pending = status.final_outcomes.pending
+            under_way = f" {words.calls(pending)} still under way at the end may come out otherwise."
+            return f"It reached people as it should.{under_way if pending else ''}"
         case AlertName.BATCH_ENDED_INCOMPLETE:
             who = f"`batch-monitor uncalled {status.key.batch_id}` lists whom to call again."
             unread = "" if status.final_outcomes else f" {_BY_COUNTS}"

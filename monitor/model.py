@@ -390,9 +390,12 @@ class AccountStatus:
 
     @property
     def at_cap(self) -> bool:
-        """Whether all concurrent calls that the account may make are being made, as far as is known now."""
+        """Whether all concurrent calls that the account may make were being made at the last good probe.
+
+        A probe that failed is no news: it must not make a batch that crawls a batch that stalls.
+        """
         cap, active = self.allowed_concurrent_calls, self.active_calls
-        return self.failing is None and cap is not None and active is not None and active >= cap
+        return cap is not None and active is not None and active >= cap
 
     @property
     def up(self) -> bool | None:

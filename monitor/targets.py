@@ -6,7 +6,7 @@ Pure: it compares sets and says what follows. Starting and stopping the polling 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -91,12 +91,14 @@ def found(
     watched: Iterable[tuple[BatchKey, Observation | None]],
     room: int,
     *,
+    met: Container[BatchKey],
     complete: bool,
 ) -> Found:
     """What a reading of one agent's batches adds and drops.
 
     `listed`: what was seen of each; `watched`: the agent's found batches that are watched, as last seen;
-    `room`: how many more may be watched. `complete`: the whole list was read; only then does absence mean
+    `room`: how many more may be watched. `met`: every batch on the list, those that cannot be read included.
+    `complete`: the whole list was read; only then does absence mean
     anything, and even then only for batches that had ended: any other is asked for by its id first.
     Where there is no room, those that need watching most come first: not ended, then the newest.
     """
@@ -105,7 +107,7 @@ def found(
         key
         for key, seen in present.items()
         if (key in listed and not discovery.keeps_batch(listed[key]))
-        or (complete and key not in listed and seen is not None and seen.ended_at is not None)
+        or (complete and key not in met and seen is not None and seen.ended_at is not None)
     ]
     wanted = [key for key, seen in listed.items() if key not in present and discovery.wants_batch(seen)]
     wanted.sort(key=lambda key: (listed[key].ended_at is not None, -listed[key].created.timestamp(), key))

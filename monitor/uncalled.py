@@ -29,20 +29,36 @@ class NotFoundError(Exception):
 
 async def read(config: Config, batch_id: str, *, clock: Clock) -> tuple[Call, ...]:
     """The batch's uncalled calls. NotFoundError; UltravoxError when Ultravox does not answer."""
+    batch_id, refused = batch_id.lower(), None
+    named = {
+        account.name: watch.key
+        for account in config.accounts
+        for watch in account.watches
+        if watch.key.batch_id == batch_id
+    }
     async with AsyncExitStack() as open_clients:
-        for account in config.accounts:
+        for account in sorted(config.accounts, key=lambda account: account.name not in named):
             client = Client(account.api, clock=clock)
             open_clients.push_async_callback(client.close)
-            known = (watch.key for watch in account.watches if watch.key.batch_id == batch_id.lower())
-            key = next(known, None) or await _find(client, batch_id.lower())
+            try:
+                key = named.get(account.name) or await _find(client, batch_id)
+            except UltravoxError as error:
+                refused = refused or error  # another account may have it all the same
+                continue
             if key is not None:
-                found: list[Call] = []
-                for status in STATUSES:
-                    async with aclosing(client.list_calls(key, status)) as calls:
-                        found += [call async for call in calls]
-                return tuple(found)
+                return await _uncalled(client, key)
+    if refused is not None:
+        raise refused
     names = ", ".join(account.name for account in config.accounts)
     raise NotFoundError(f"no agent of {names} has a batch {batch_id}; give its whole id, a UUID")
+
+
+async def _uncalled(client: Client, key: BatchKey) -> tuple[Call, ...]:
+    found: list[Call] = []
+    for status in STATUSES:
+        async with aclosing(client.list_calls(key, status)) as calls:
+            found += [call async for call in calls]
+    return tuple(found)
 
 
 async def _find(client: Client, batch_id: str) -> BatchKey | None:

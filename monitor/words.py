@@ -34,6 +34,11 @@ def calls(count: int) -> str:
     return f"{count:,} call" if count == 1 else f"{count:,} calls"
 
 
+def remain(count: int) -> str:
+    """`1 call remains`, `1,204 calls remain`."""
+    return f"{calls(count)} {'remains' if count == 1 else 'remain'}"
+
+
 def done(completed: int, total: int) -> str:
     """`118 of 400 done`."""
     return f"{completed:,} of {total:,} done"

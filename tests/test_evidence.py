@@ -217,3 +217,59 @@ async def test_a_throttle_whose_rules_are_not_known_is_given_a_day(world):
     )
     await world.poll(90, key)
     assert world.told() == [("firing", "BatchStalled")]
+
+
+LONG_CALLS = """
+accounts:
+  - name: main
+    call_duration: 10m
+    agents: [{name: a, batches: [{name: burst, calls: 30, pace: 10/m, jitter: 0}, {name: tail, calls: 60, pace: 60/h, jitter: 0}]}]
+"""
+
+
+async def test_an_end_that_may_still_turn_out_bad_is_not_told_as_a_good_one(tmp_path):
+    world = World(tmp_path, MovedClock(), LONG_CALLS)
+    await world.pretend.start()
+    key = await watch(world, "burst")
+    await world.poll(8, key)  # ended, all thirty still under way
+    assert world.book.statuses[key].final_outcomes.pending == 30
+    assert world.told() == []
+    await world.poll(8, key)
+    await world.poller.read_moved_outcomes("main")
+    await world.poll(1, key)
+    assert world.told() == [("firing", "BatchEnded")]
+    assert message(world, "BatchEnded")["report"].startswith(
+        "30 calls in all, 30 succeeded, 0 failed, 0 expired"
+    )
+    await world.stop()
+    await world.pretend.stop()
+
+
+async def test_an_end_waits_no_longer_than_a_quarter_of_an_hour_for_calls_under_way(tmp_path):
+    world = World(tmp_path, MovedClock(), LONG_CALLS.replace("10m", "200m"))
+    await world.pretend.start()
+    key = await watch(world, "burst")
+    await world.poll(17, key)
+    assert world.told() == []
+    await world.poll(2, key)
+    assert world.told() == [("firing", "BatchEnded")]
+    assert "30 calls still under way at the end" in message(world, "BatchEnded")["description"]
+    await world.stop()
+    await world.pretend.stop()
+
+
+async def test_a_few_calls_under_way_hold_up_no_end_and_are_read_once_more_when_they_are_over(tmp_path):
+    world = World(tmp_path, MovedClock(), LONG_CALLS)
+    await world.pretend.start()
+    key = await watch(world, "tail")
+    await world.poll(62, key)
+    assert world.told() == [("firing", "BatchEnded")]
+    assert world.book.statuses[key].final_outcomes.pending == 9
+    await world.poll(12, key)
+    await world.poller.read_moved_outcomes("main")
+    assert world.book.statuses[key].final_outcomes.pending == 0
+    world.pretend.requests.clear()
+    await world.poller.read_moved_outcomes("main")
+    assert not world.pretend.requests  # and no more after that
+    await world.stop()
+    await world.pretend.stop()

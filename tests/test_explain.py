@@ -355,7 +355,7 @@ def test_an_unreachable_batch_is_explained_with_its_failures_and_the_account_s_a
     told = life.explain(UNREACHABLE)
     assert (told.standing, told.fires_at) == ("inactive", None)
     assert told.why == (
-        "2 of 3 polls in a row failed since 2026-11-23 12:01 UTC; the account has not answered after the first"
+        "2 polls in a row failed since 2026-11-23 12:01 UTC, 3 are needed; the account has not answered after the first"
     )
     life.account = replace(life.account, last_success_at=NOW + MIN)
     assert "the account has not answered after the first" in life.explain(UNREACHABLE).why
@@ -363,7 +363,7 @@ def test_an_unreachable_batch_is_explained_with_its_failures_and_the_account_s_a
     life.miss(3 * MIN)
     told = life.explain(UNREACHABLE)
     assert (told.standing, told.fires_at) == ("pending", NOW + 6 * MIN)
-    assert "3 of 3 polls in a row failed" in told.why
+    assert "3 polls in a row failed" in told.why
     assert "the account has answered after the first; it must hold for 5 min" in told.why
     assert UNREACHABLE.value in life.miss(6 * MIN)
 
@@ -375,7 +375,7 @@ def test_a_batch_that_is_gone_counts_the_answers_that_say_so():
         life.miss(missing * MIN, FailureReason.NOT_FOUND)
         told = life.explain(AlertName.BATCH_GONE)
         assert told.standing == "inactive"
-        assert told.why.startswith(f"{missing} of 3 answers in a row that it is not found")
+        assert told.why.startswith(f"{missing} answers in a row that it is not found; 3 are needed")
     life.miss(3 * MIN, FailureReason.NOT_FOUND)
     assert life.explain(AlertName.BATCH_GONE).standing == "firing"
 
@@ -387,7 +387,7 @@ def test_failing_calls_are_explained_with_their_share_and_what_would_be_needed()
     assert life.explain(name).why == "the outcomes of its calls have not been read yet"
     outcomes = Outcomes(NOW, future=381, pending=0, success=15, expired=0, error=4)
     life.status = replace(life.status, outcomes=outcomes)
-    assert life.explain(name).why == ("4 of 19 calls failed (21 %); 20 % of at least 20 calls are needed")
+    assert life.explain(name).why == ("4 of 19 calls failed (21 %); 20 % are needed, of at least 20 calls")
     assert life.explain(name).standing == "inactive"
     life.status = replace(life.status, outcomes=replace(outcomes, success=0, error=0))
     assert life.explain(name).why == "no call has come to an outcome yet"

@@ -28,13 +28,14 @@ def ended(ago=HOUR, created=NOW - 40 * DAY):
 LONG_ENDED = ended(25 * HOUR)
 
 
-def finds(listed, watched=None, room=100, *, complete=True, **settings):
+def finds(listed, watched=None, room=100, *, unreadable=(), complete=True, **settings):
     """What follows from this list: numbers of batches for their keys."""
     told = found(
         Discovery(**settings),
         {batch_key(number): seen for number, seen in listed.items()},
         [(batch_key(number), seen) for number, seen in (watched or {}).items()],
         room,
+        met={batch_key(number) for number in (*listed, *unreadable)},
         complete=complete,
     )
 

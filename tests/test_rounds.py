@@ -376,7 +376,7 @@ async def test_a_batch_whose_window_closes_soon_gets_requests_of_its_own(world):
 
 async def test_a_batch_that_has_ended_is_looked_at_each_hour_for_a_day_and_then_no_more(world):
     await world.watch("ends")
-    await world.pass_time(minutes=3)
+    await world.pass_time(minutes=20)  # its calls have come to their outcomes, and its end is told
     assert world.status("ends").assessment.state is State.ENDED
     assert await world.pass_time(hours=10) == {"get_batch": 11}  # one when its end has been told for an hour
     await world.pass_time(hours=17)
@@ -387,7 +387,7 @@ async def test_a_batch_that_has_ended_is_looked_at_each_hour_for_a_day_and_then_
 
 async def test_an_ended_batch_among_running_ones_costs_no_page(world):
     await world.watch("ends", "lone")
-    await world.pass_time(minutes=3)
+    await world.pass_time(minutes=20)
     assert await world.pass_time(minutes=5) == {"get_batch": 10}
     assert world.asked("lone") == 10
 
@@ -688,3 +688,43 @@ async def test_a_list_that_goes_on_failing_is_replaced_by_single_requests_until_
     world.pretend.clear_faults()
     await world.pass_time(seconds=TRY_LISTING_EVERY.total_seconds())
     assert await world.pass_time(minutes=2) == {"list_batches": 4}
+
+
+async def test_an_ended_batch_whose_entry_cannot_be_read_is_not_absent(world):
+    await world.watch_account("main", discovery=Discovery())
+    await world.rounds._discovery.run("main")
+    await world.pass_time(minutes=5)
+    assert world.status("ends").assessment.state is State.ENDED
+
+    def spoilt(page):
+        for entry in page["results"]:
+            if entry["batchId"] == world.keys["ends"].batch_id:
+                entry["totalCount"] = "5"
+        return page
+
+    world.spoil_list(spoilt)
+    await world.rounds._discovery.run("main")
+    assert world.keys["ends"] in world.book.watches
+
+
+async def test_a_window_that_opens_while_only_discovery_looked_is_watched_each_interval_at_once(world):
+    await world.watch_account("main", discovery=Discovery(interval=timedelta(minutes=5)))
+    await world.pass_time(minutes=20)
+    await world.pass_time(minutes=1, seconds=5)
+    assert world.status("waits").assessment.state is State.RUNNING
+    for _ in range(6):
+        await world.pass_time(seconds=30)
+        assert world.age("waits") <= INTERVAL
+        assert world.status("waits").next_poll_at - world.clock() <= INTERVAL
+
+
+async def test_a_found_batch_that_is_gone_is_watched_for_a_day_and_no_longer(world):
+    await world.watch_account("main", discovery=Discovery(interval=timedelta(minutes=1)))
+    await world.pass_time(minutes=15)
+    assert world.status("vanishes").assessment.state is State.GONE
+    world.clock.move(hours=23)
+    await world.rounds._discovery.run("main")
+    assert world.keys["vanishes"] in world.book.watches
+    world.clock.move(hours=2)
+    await world.rounds._discovery.run("main")
+    assert world.keys["vanishes"] not in world.book.watches

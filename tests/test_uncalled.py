@@ -103,6 +103,28 @@ async def test_every_account_of_the_configuration_is_asked(world, tmp_path):
     assert {call.status for call in found} == {CallStatus.EXPIRED, CallStatus.ERROR}
 
 
+@pytest.mark.parametrize("named", [True, False])
+async def test_another_account_s_rejected_key_stands_in_nobody_s_way(world, tmp_path, named):
+    path = tmp_path / "config.yaml"
+    keys = {f"KEY_{one.name}": one.api_key for one in world.scenario.accounts}
+    agent = world.scenario.accounts[1].agents[1]
+    batch = (
+        f"batches: [{{agent_id: {agent.agent_id}, batch_id: {batch_id(world, 'over')}}}]," if named else ""
+    )
+    path.write_text(
+        "accounts:\n"
+        f"  - {{name: other, api_key: '${{KEY_other}}', base_url: '{world.base_url}'}}\n"
+        f"  - {{name: main, {batch} api_key: '${{KEY_main}}', base_url: '{world.base_url}'}}\n",
+        encoding="utf-8",
+    )
+    world.add_fault(Fault(kind=FaultKind.UNAUTHORIZED, account="other"))
+    found = await uncalled.read(config.load(path, keys), batch_id(world, "over"), clock=utc_now)
+    assert {call.status for call in found} == {CallStatus.EXPIRED, CallStatus.ERROR}
+    assert (sum(seen.account == "other" for seen in world.requests) == 0) is named
+    with pytest.raises(UltravoxError, match="account other: list_agents: the API key was rejected"):
+        await uncalled.read(config.load(path, keys), "3c90c3cc-0d44-4b50-8888-8dd25736052a", clock=utc_now)
+
+
 async def test_an_api_that_fails_is_no_empty_list(world):
     world.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="scheduled_calls"))
     with pytest.raises(UltravoxError, match="the API is in trouble"):

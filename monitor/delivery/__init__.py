@@ -159,7 +159,7 @@ class Delivery:
             queue.woken.clear()
             try:
                 again = await self._turn(queue)
-            except Exception:
+            except Exception:  # an error of our own must not end the worker: it is logged and tried again
                 logger.exception("delivery stumbled", extra={"receiver": queue.name})
                 again = _STUMBLE
             if self._stopping and not queue.woken.is_set():

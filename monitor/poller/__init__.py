@@ -84,9 +84,11 @@ class Poller:
         account = self.book.owner(key)
         if account is None or key in self._gathering:
             return account is not None
+        if isinstance(seen, Observation) and seen.throttle is not None:
+            await self._know_throttles(account)
+            if (account := self.book.owner(key)) is None:
+                return False
         name = account.status.name
-        if isinstance(seen, Observation) and seen.throttle and account.throttles_asked_at is None:
-            self._spawn(account.read_throttles(self.book.clock()))
         self.book.instruments.polls.labels(name).inc()
         if isinstance(seen, UltravoxError):
             self.book.instruments.poll_failures.labels(name, seen.reason.value).inc()
@@ -141,6 +143,13 @@ class Poller:
         )
         return replace(after, alerts=told.alerts), told
 
+    async def _know_throttles(self, account: Account) -> None:
+        """Before a throttled batch is judged for the first time: the rules, if they can be had soon."""
+        if account.first_reading is None:
+            account.first_reading = self._spawn(account.read_throttles(self.book.clock()))
+        if not account.first_reading.done():
+            await asyncio.wait({account.first_reading}, timeout=EVIDENCE_PATIENCE)
+
     # Evidence
 
     def _lacks_evidence(self, after: Status, told: Told) -> bool:
@@ -181,7 +190,12 @@ class Poller:
     async def read_moved_outcomes(self, name: str) -> None:
         """Read the outcomes of the account's batches that are under way and have moved since they were last read."""
         for key, status in list(self.book.statuses.items()):
-            if status.target.account != name or status.assessment.state not in _UNDER_WAY:
+            if status.target.account != name:
+                continue
+            final = status.final_outcomes
+            if final is not None and final.pending:  # calls that were under way at the end come out later
+                await self.read_outcomes(key)
+            if status.assessment.state not in _UNDER_WAY:
                 continue
             made, known = status.progress.last.completed if status.progress else 0, status.outcomes
             if made and (known is None or known.pending or made != known.made):
@@ -238,7 +252,7 @@ class Poller:
             if status.target.account == name and status.assessment.state in {State.RUNNING, State.STALLED}
         ]
         account.calls_per_second = sum(paces) or None
-        if account.throttled:
+        if any(account.throttled.values()):
             self._spawn(account.read_throttles(now))
         await self.book.commit(accounts=(AccountRecord.of(after),), told=(told,))
 

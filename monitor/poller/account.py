@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,17 +33,21 @@ class Account:
     calls_per_second: float | None = None  # of all its batches together, at the latest probe
     throttles: tuple[Throttle, ...] = ()
     throttles_asked_at: datetime | None = None
+    first_reading: asyncio.Task[None] | None = None  # of the throttles' rules, which judging waits for
     throttled: dict[str, set[BatchKey]] = field(default_factory=dict)  # which batches share which throttle
 
     def note_throttle(self, status: Status) -> None:
         """Count this batch among those that share its throttle."""
         named = status.progress.last.throttle if status.progress else None
+        if named is None or status.key not in self.throttled.get(named, ()):
+            self.forget(status.key)
         if named is not None:
             self.throttled.setdefault(named, set()).add(status.key)
 
     def forget(self, key: BatchKey) -> None:
         """Count this batch no more."""
-        self.throttled = {named: keys - {key} for named, keys in self.throttled.items() if keys - {key}}
+        for keys in self.throttled.values():
+            keys.discard(key)
 
     def around(self, before: Status, seen: Observation, statuses: Mapping[BatchKey, Status]) -> Circumstances:
         """What is true around a batch that was just seen like this."""
@@ -50,14 +55,21 @@ class Account:
         most = self.calls_per_second if at_cap else None
         if seen.throttle is None:
             return Circumstances(at_cap=at_cap, most_calls_per_second=most)
-        own = before.progress.marks if before.progress else ()
-        sharing = [throttles.usage(seen, throttles.marked(own, seen))]
+        throttle, known = self.throttle(seen.throttle), before.progress
+        same = known is not None and known.last.throttle == seen.throttle
+        if throttle is None and known is not None and same and known.clock_started_at is not None:
+            # It was judged by the rules before. Until they are read again, that goes on: no news.
+            return Circumstances(at_cap=at_cap, most_calls_per_second=most)
+        sharing = [throttles.usage(seen, throttles.marked(known.marks if known and same else (), seen))]
+        # Some name it by its name, others by its id.
+        names = {seen.throttle} if throttle is None else {throttle.name, throttle.throttle_id}
+        keys = {key for named in names for key in self.throttled.get(named, ())} - {before.key}
         sharing += [
             throttles.usage(progress.last, progress.marks)
-            for key in self.throttled.get(seen.throttle, set()) - {before.key}
-            if (progress := statuses[key].progress) is not None
+            for key in keys
+            if (status := statuses.get(key)) is not None and (progress := status.progress) is not None
         ]
-        found = throttles.standing(self.throttle(seen.throttle), sharing, seen.at)
+        found = throttles.standing(throttle, sharing, seen.at)
         bounds = [bound for bound in (most, found.most_calls_per_second) if bound is not None]
         return Circumstances(found.spent, found.why, at_cap, min(bounds, default=None))
 

@@ -67,7 +67,7 @@ class Book:
         """Watch an account from now on, or go on with new settings."""
         present = self.accounts.get(name)
         if present is not None:
-            self.accounts[name] = replace(present, client=client, policy=policy)
+            present.client, present.policy = client, policy  # in place: what is being read for it goes on
             return
         record = self._remembered_accounts.pop(name, None)
         if record is None:
@@ -79,6 +79,8 @@ class Book:
                 record.watched_since,
                 last_success_at=record.last_success_at,
                 failing=record.failing,
+                active_calls=record.active_calls,
+                allowed_concurrent_calls=record.allowed_concurrent_calls,
                 alerts=record.alerts,
             )
         self.accounts[name] = Account(client, policy, status)
@@ -100,6 +102,9 @@ class Book:
         self.watches[key] = watch
         present = self.statuses.get(key)
         if present is not None:
+            before = self.accounts.get(present.target.account)
+            if before is not None and before.status.name != watch.target.account:
+                before.forget(key)
             self.statuses[key] = self.named(replace(present, target=watch.target))
             return
         record = self._remembered.pop(key, None)

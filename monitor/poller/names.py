@@ -28,7 +28,7 @@ class AgentNames:
 
     def learn(self, agent_id: str, name: str, now: datetime) -> None:
         """Take the name that a list of agents told."""
-        self._names[agent_id] = _Name(name, now)
+        self._names[agent_id] = _Name(name, now + NAME_RETRY)
 
     def get(self, agent_id: str) -> str | None:
         """The name, if it is known."""

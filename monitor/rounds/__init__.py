@@ -157,20 +157,27 @@ class Rounds:
         self.looks.forget(key)
         for account in self.accounts.values():
             account.found.discard(key)
-        for (name, _), agent in list(self.agents.items()):
-            if key in agent.keys:
+        watch = self.book.watches.get(key)
+        names = {*self.accounts, *([watch.target.account] if watch else [])}
+        for name in names:
+            agent = self.agents.get((name, key.agent_id))
+            if agent is not None and key in agent.keys:
                 agent.keys.discard(key)
                 agent.page_of.pop(key, None)
-                self.forget_idle_agents(name)
+                self._forget_if_idle(name, key.agent_id)
 
     def forget_idle_agents(self, name: str) -> None:
         """Drop the account's agents that have no watched batch and whose batches are not to be found."""
+        for of, agent_id in list(self.agents):
+            if of == name:
+                self._forget_if_idle(of, agent_id)
+
+    def _forget_if_idle(self, name: str, agent_id: str) -> None:
         account = self.accounts.get(name)
         wanted = (account.wanted if account else None) or frozenset()
-        for (of, agent_id), agent in list(self.agents.items()):
-            if of == name and not agent.keys and agent_id not in wanted:
-                del self.agents[of, agent_id]
-                self._schedule.remove(round_job(of, agent_id))
+        if not self.agents[name, agent_id].keys and agent_id not in wanted:
+            del self.agents[name, agent_id]
+            self._schedule.remove(round_job(name, agent_id))
 
     # Pages
 
@@ -221,13 +228,17 @@ class Rounds:
             agent.read_at = self.clock()
             started = asyncio.get_running_loop().time()
             taking: list[asyncio.Task[None]] = []
-            await reading.read(
-                account.client,
-                pages,
-                self._urgency(agent),
-                lambda key, seen: taking.append(asyncio.create_task(self.take(name, key, seen, started))),
-            )
-            await asyncio.gather(*taking)
+            try:
+                await reading.read(
+                    account.client,
+                    pages,
+                    self._urgency(agent),
+                    lambda key, seen: taking.append(asyncio.create_task(self.take(name, key, seen, started))),
+                )
+                await asyncio.gather(*taking)
+            finally:  # at the end of the process, none of them outlives this
+                for task in taking:
+                    task.cancel()  # those that are done take no notice
             covered = self.looks.covered(agent.keys)
             expected = {key for key in covered if pages is None or agent.page_of.get(key, 0) < pages}
             agent.failures = 0 if reading.failure is None else agent.failures + 1
@@ -269,22 +280,25 @@ class Rounds:
 
     def _replan(self, name: str, agent_id: str, agent: AgentRounds) -> None:
         """Decide how many pages are worth reading each interval, and which batches need no job of their own."""
+        account = self.accounts.get(name)
+        if account is None:
+            return  # dropped while its list was read
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
         if agent.failures >= LIST_FAILURES:  # single gets may work where the list does not
             agent.pages, agent.try_at = 0, self.clock() + TRY_LISTING_EVERY
-            self.looks.cover((), agent.keys)
+            self.looks.cover({}, agent.keys)
             return
-        covered = {key for key in due if agent.page_of.get(key, agent.pages) < agent.pages}
-        account = self.accounts[name]
+        interval = account.plan.interval
+        covered = {key: interval for key in due if agent.page_of.get(key, agent.pages) < agent.pages}
         discovery, listed = account.plan.discovery, agent_id in (account.wanted or ()) and not account.failing
         if discovery is not None and listed and agent.complete_at is not None:
             # The whole list is read that often anyway.
             watches, statuses, now = self.book.watches, self.book.statuses, self.clock()
             for key in agent.keys & agent.page_of.keys() & watches.keys():
-                interval = cadence.look(statuses[key], watches[key].rules, now).interval
-                if interval is None or interval >= discovery.interval:
-                    covered.add(key)
+                wanted = cadence.look(statuses[key], watches[key].rules, now).interval
+                if wanted is None or wanted >= discovery.interval:
+                    covered.setdefault(key, discovery.interval)
         self.looks.cover(covered, agent.keys)
 
     def replan_all(self, name: str) -> None:

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from monitor import targets
 from monitor.clock import Clock
-from monitor.model import BatchKey, DiscoveryStatus, Observation
+from monitor.conditions import FORGET_GONE_AFTER
+from monitor.model import BatchKey, DiscoveryStatus, Observation, State
 from monitor.poller import Book
 from monitor.rounds.listing import Reading
 from monitor.rounds.looks import Looks, Seen
@@ -81,7 +82,9 @@ class Explorer:
         if account.wanted is None or wanted != account.wanted:
             logger.info("agents found", extra={"account": name, "agents": len(wanted)})
         account.wanted = wanted
-        await self._host.unwatch([key for key in account.found if key.agent_id in unwanted])
+        await self._host.unwatch(
+            [key for key in account.found if key.agent_id in unwanted or self._long_gone(key, discovery)]
+        )
         self._host.forget_idle_agents(name)
         self._host.replan_all(name)
         results = await asyncio.gather(*(self._explore(name, agent_id) for agent_id in wanted))
@@ -101,6 +104,16 @@ class Explorer:
             self._host.replan_all(name)
         for key in (account.found & self._host.book.watches.keys()) - self._host.looks.attempted:
             self._host.look_soon(self._host.book.watches[key])
+
+    def _long_gone(self, key: BatchKey, discovery: Discovery) -> bool:
+        """Whether Ultravox has not known this batch for as long as an ended one is kept."""
+        status = self._host.book.statuses.get(key)
+        failing = status.failing if status else None
+        if status is None or failing is None or status.assessment.state is not State.GONE:
+            return False
+        since = failing.not_found_since or failing.since
+        kept = max(discovery.keep_ended_for, FORGET_GONE_AFTER)  # its alert is told and resolved first
+        return self._host.clock() - since > kept
 
     async def _explore(self, name: str, agent_id: str) -> bool:
         """Read all batches of an agent; once more when the list moved while it was read. False: it cannot be read."""
@@ -133,7 +146,7 @@ class Explorer:
             for key in account.found & agent.keys & statuses.keys()
         ]
         room = discovery.max_batches - len(account.found)
-        found = targets.found(discovery, listed, watched, room, complete=reading.quiet)
+        found = targets.found(discovery, listed, watched, room, met=reading.seen, complete=reading.quiet)
         started = asyncio.get_running_loop().time()
         # At once, before anything waits: another agent's reading must not take the same room.
         for key in found.added:
@@ -167,7 +180,8 @@ class Explorer:
         wanted = self._host.accounts[name].wanted
         if wanted is None:
             return None
-        found = [self._host.agent_of(name, agent_id).complete_at for agent_id in wanted]
+        agents = (self._host.agents.get((name, agent_id)) for agent_id in wanted)
+        found = [agent.complete_at if agent else None for agent in agents]
         if any(at is None for at in found):
             return None
         return min((at for at in found if at is not None), default=self._host.accounts[name].listed_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from monitor import cadence
@@ -35,7 +35,7 @@ class Looks:
         self._book = poller.book
         self._clock = clock
         self._on_gone = on_gone
-        self._covered: set[BatchKey] = set()  # seen by pages
+        self._covered: dict[BatchKey, timedelta] = {}  # seen by pages, so often
         self._looks: dict[BatchKey, Look] = {}
 
     def begin(self, key: BatchKey, first_after: timedelta) -> None:
@@ -48,6 +48,8 @@ class Looks:
         """Give the batch the job that its state asks for now."""
         watch, status, now = self._book.watches[key], self._book.statuses[key], self._clock()
         look = cadence.look(status, watch.rules, now)
+        if key in self._covered and look.interval is not None and look.interval < self._covered[key]:
+            del self._covered[key]  # its window has opened, or is about to close: pages come too seldom now
         if key in self._covered:
             look = Look(None, look.wake_at)
         due = self._schedule.next_run(_job(key))
@@ -57,16 +59,17 @@ class Looks:
             self._arrange(key, look, now)
         self._book.due(key, self._due(key))
 
-    def cover(self, keys: Iterable[BatchKey], among: Iterable[BatchKey]) -> None:
-        """Pages cover these from now on, and no others `among` those of their agent."""
-        covered, before = set(keys), self._covered & set(among)
-        self._covered = self._covered - before | covered
-        for key in (before ^ covered) & self._book.watches.keys():
+    def cover(self, often: Mapping[BatchKey, timedelta], among: Iterable[BatchKey]) -> None:
+        """Pages cover these from now on, so often, and no others `among` those of their agent."""
+        before = {key: self._covered.pop(key) for key in among if key in self._covered}
+        self._covered |= often
+        changed = {key for key in before.keys() | often.keys() if before.get(key) != often.get(key)}
+        for key in changed & self._book.watches.keys():
             self.again(key)
 
     def covered(self, among: Iterable[BatchKey]) -> set[BatchKey]:
         """Those that pages cover."""
-        return self._covered.intersection(among)
+        return {key for key in among if key in self._covered}
 
     async def poll(self, key: BatchKey) -> None:
         """Ask for this batch by its id."""
@@ -82,7 +85,7 @@ class Looks:
         """Look no more."""
         self._schedule.remove(_job(key))
         self._looks.pop(key, None)
-        self._covered.discard(key)
+        self._covered.pop(key, None)
         self.attempted.discard(key)
 
     def account_of(self, job_id: str) -> str | None:

@@ -97,7 +97,7 @@ class Simulator:
         account = world.account.name if world else None
         try:
             response = await self._respond(request, endpoint, parts, world)
-        except BaseException:
+        except BaseException:  # a cancelled request, too, is one that had no answer; raised again
             self.requests.append(Request(endpoint, account, None, request.path_qs))
             raise
         self.requests.append(Request(endpoint, account, response.status, request.path_qs))

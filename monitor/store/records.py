@@ -62,11 +62,21 @@ class AccountRecord:
     last_success_at: datetime | None = None
     failing: Failing | None = None
     alerts: tuple[AlertState, ...] = ()
+    active_calls: int | None = None
+    allowed_concurrent_calls: int | None = None
 
     @classmethod
     def of(cls, status: AccountStatus) -> Self:
         """What is to be remembered of an account that stands like this."""
-        return cls(status.name, status.watched_since, status.last_success_at, status.failing, status.alerts)
+        return cls(
+            status.name,
+            status.watched_since,
+            status.last_success_at,
+            status.failing,
+            status.alerts,
+            status.active_calls,
+            status.allowed_concurrent_calls,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class Client:
             if answer.body.total is None:
                 raise self._transport.error(FailureReason.BAD_RESPONSE, "scheduled_calls: without a total")
             counts[status.name.lower()] = answer.body.total
-        return Outcomes(at=max(answer.at for answer in answers), **counts)
+        return Outcomes(at=min(answer.at for answer in answers), **counts)  # as old as the oldest
 
     async def get_failed_calls(self, key: BatchKey) -> tuple[tuple[CallError, int], ...]:
         """Why calls of a batch failed: a page of them by class, the commonest first. UltravoxError."""

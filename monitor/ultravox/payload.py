@@ -96,7 +96,7 @@ class Agent(Payload):
 
 
 class Page(Payload):
-    """The envelope of every list. What is in it is read one by one: a bad entry spoils no other."""
+    """The envelope of every list. What is in it is read entry by entry."""
 
     results: list[Any]
     next: Annotated[str, StringConstraints(max_length=8192)] | None = None
