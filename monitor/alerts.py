@@ -200,11 +200,6 @@ class Reason:
     resolution: Resolution | None = None
     superseded_by: AlertName | None = None
 
-    @property
-    def silent(self) -> bool:
-        """Whether only Alertmanager, which is told states and not messages, is told."""
-        return self.resolution is Resolution.SUPERSEDED
-
 
 @dataclass(frozen=True, slots=True)
 class Superseder:

@@ -6,12 +6,11 @@ Notifications, one for each receiver, ready for the outbox.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from monitor import alerts, conditions, messages
+from monitor import alerts, conditions, messages, outbox
 from monitor.alerts import Condition, Policy, Reason
 from monitor.messages import Links
 from monitor.model import (
@@ -22,10 +21,10 @@ from monitor.model import (
     MessageKind,
     Notification,
     Phase,
-    Receiver,
     Resolution,
     Status,
 )
+from monitor.routing import Receiver
 
 _ConditionOf = Callable[[AlertName], Condition]
 _Fire = Callable[[AlertState], AlertState]
@@ -163,12 +162,15 @@ def _round(
             if reason.kind is not MessageKind.RESOLVED:
                 speaking = fire(speaking) if reason.kind is MessageKind.FIRING else _refreshed(speaking, fire)
             if reason.kind is MessageKind.FIRING:
-                speaking = replace(speaking, receivers=tuple(receiver.name for receiver in voice.receivers))
+                hearers = tuple(
+                    one.name for one in voice.receivers if one.route.why_not(speaking.labels) is None
+                )
+                speaking = replace(speaking, receivers=hearers)
             spoken.add(speaking, reason, truth, voice.receivers, now)
             if after is not None:
                 after = speaking
         if after is not None:
-            present[name] = after
+            present[name] = spoken.tell_newcomers(after, fire, voice.receivers, now)
     return Told(tuple(present.values()), tuple(spoken.said), tuple(spoken.notifications))
 
 
@@ -207,22 +209,47 @@ class _Spoken:
             annotations = messages.resolved_annotations(state, resolution, reason.superseded_by, truth)
             alert = replace(alert, annotations=annotations, ends_at=max(now, state.since))
         self.said.append(Said(reason.kind, alert))
+        hearers: Iterable[str] = state.receivers  # of its end: all who heard of it, configured or not
+        if reason.kind is MessageKind.REMINDER:
+            reminded = {receiver.name for receiver in receivers if not receiver.holds_state}
+            hearers = (name for name in state.receivers if name in reminded)
+        self._tell(hearers, state, reason.kind, alert, now, reason.superseded_by)
+
+    def tell_newcomers(
+        self, state: AlertState, fire: _Fire, receivers: tuple[Receiver, ...], now: datetime
+    ) -> AlertState:
+        """A receiver that is new, or wants more than before, hears of what fires. Events are not told again."""
+        if state.phase is not Phase.FIRING or alerts.KINDS[state.name].one_shot:
+            return state
+        newcomers = tuple(
+            receiver.name
+            for receiver in receivers
+            if receiver.name not in state.receivers and receiver.route.why_not(state.labels) is None
+        )
+        if not newcomers:
+            return state
+        alert = Alert(state.labels, fire(state).annotations, state.since)
+        self._tell(newcomers, state, MessageKind.FIRING, alert, now)
+        return replace(state, receivers=state.receivers + newcomers)
+
+    def _tell(
+        self,
+        hearers: Iterable[str],
+        state: AlertState,
+        kind: MessageKind,
+        alert: Alert,
+        now: datetime,
+        superseded_by: AlertName | None = None,
+    ) -> None:
         self.notifications += [
             Notification(
-                id=_notification_id(receiver.name, alert, reason.kind, now),
-                receiver=receiver.name,
-                kind=reason.kind,
+                id=outbox.notification_id(name, alert, kind, now),
+                receiver=name,
+                kind=kind,
                 alert=alert,
                 created_at=now,
                 one_shot=alerts.KINDS[state.name].one_shot,
+                superseded_by=superseded_by,
             )
-            for receiver in receivers
-            if receiver.name in state.receivers
-            and (receiver.holds_state or not reason.silent)
-            and not (receiver.holds_state and reason.kind is MessageKind.REMINDER)
+            for name in hearers
         ]
-
-
-def _notification_id(receiver: str, alert: Alert, kind: MessageKind, now: datetime) -> str:
-    text = f"{receiver}\n{alert.fingerprint}\n{kind}\n{now.isoformat()}"
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:32]

@@ -7,13 +7,16 @@ Raw error texts of calls never come here: they hold phone numbers.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from monitor import causes, words
 from monitor.model import (
     AccountStatus,
+    Alert,
     AlertName,
     AlertState,
     Labels,
@@ -40,6 +43,9 @@ RESERVED_LABELS = frozenset(
     | {"state", "status", "alert", "le", "quantile"}
 )
 """Labels that we or Prometheus set: a configuration may not."""
+
+DROPPED = "NotificationsDropped"
+"""The label `alertname` of what the other receivers hear when one's messages are given up."""
 
 PLACEHOLDERS = frozenset({"account", "agent_id", "alertname", "batch", "batch_id"})
 """Labels that a URL template may name in braces."""
@@ -137,6 +143,38 @@ def resolved_annotations(
             "resolution": said,
             "summary": f"{said}: {now_true}" if now_true else f"{said}: {before.get('summary', '')}",
         }
+    )
+
+
+def belated(alert: Alert) -> Alert:
+    """An alert that was over before it was told: with both times."""
+    said = dict(alert.annotations)
+    over = f", over {words.instant(alert.ends_at)}" if alert.ends_at is not None else ""
+    times = f"was over before it was told (fired {words.instant(alert.starts_at)}{over})"
+    return replace(
+        alert, annotations=sorted_labels(said | {"summary": f"{times}: {said.get('summary', '')}"})
+    )
+
+
+def dropped_alert(
+    receiver: str, names: Collection[str], error: str | None, waited: timedelta, now: datetime
+) -> Alert:
+    """What the other receivers hear when messages for one of them are given up. `names`: of the alerts."""
+    counts = Counter(names)
+    what = ", ".join(f"{count} of {name}" for name, count in counts.most_common())
+    return Alert(
+        labels=sorted_labels(
+            {"alertname": DROPPED, "severity": Severity.CRITICAL.value, "receiver": receiver}
+        ),
+        annotations=sorted_labels(
+            {
+                "summary": f"{receiver} was not told of {words.counted(len(names), 'alert')}: "
+                f"they were dropped after {words.duration(waited)}",
+                "description": f"It has not taken them: {what}. They are on the monitor's page.",
+                "cause": error or causes.UNKNOWN,
+            }
+        ),
+        starts_at=now,
     )
 
 

@@ -31,7 +31,12 @@ def instant(at: datetime) -> str:
 
 def calls(count: int) -> str:
     """`1 call`, `1,204 calls`."""
-    return f"{count:,} call" if count == 1 else f"{count:,} calls"
+    return counted(count, "call")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 alert`, `1,204 alerts`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def remain(count: int) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import web
 from samples import NOW
 
-from monitor.model import Alert, Labels, MessageKind, Notification
+from monitor import outbox
+from monitor.model import Alert, Labels, Message, MessageKind, Notification
 
 RESET = "reset"
 HANG = "hang"
@@ -106,3 +107,16 @@ def notification(
     said = (("summary", f"message {number}"),)
     alert = Alert(labels(batch_id=batch_id), said, starts_at, ends_at)
     return Notification(f"id-{number}", receiver, kind, alert, created_at, **changes)
+
+
+def message(
+    *rows: Notification, heard: tuple[Notification, ...] = (), group_by=("account", "alertname"), **more: Any
+) -> Message:
+    """What a receiver that has heard of `heard` is sent when these fall due."""
+    known = {row.alert.fingerprint: row.alert for row in heard}
+    standing = outbox.Standing(rows[0].receiver, rows, known)
+    made = outbox.compose(
+        standing, outbox.Manner(timedelta(0), group_by, **more), NOW + timedelta(days=1)
+    ).message
+    assert made is not None
+    return made

@@ -16,11 +16,11 @@ from receivers import HANG, RESET, MovedClock, ScriptedReceiver, labels, notific
 from samples import NOW, batch_key
 
 from monitor import notify
-from monitor.delivery import Delivery
-from monitor.delivery.queue import GIVE_UP_AFTER
+from monitor.delivery import Delivery, Settings
 from monitor.metrics import Instruments
-from monitor.model import AlertName, AlertState, MessageKind, Phase, Receiver, Severity
+from monitor.model import AlertName, AlertState, MessageKind, Phase, Severity
 from monitor.notify import alertmanager, webhook
+from monitor.routing import Pacing, Receiver, Route
 from monitor.store import BatchRecord, Change, Contents, Store
 
 FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKind.REMINDER
@@ -65,7 +65,7 @@ class Bench:
     async def open(self) -> Bench:
         self.contents = await self.store.open()
         self.delivery.restore(self.contents)
-        self.delivery._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+        self.delivery._turns.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         self.delivery._employ = lambda queue: None
         return self
 
@@ -79,7 +79,7 @@ class Bench:
         self.delivery.enqueue(rows)
 
     async def turn(self, name: str = "crm"):
-        return await self.delivery._turn(self.delivery._queues[name])
+        return await self.delivery._turns.take(self.delivery._queues[name])
 
     def value(self, metric: str, receiver: str = "crm", **more: str) -> float:
         name = f"ultravox_monitor_{metric}_total"
@@ -110,12 +110,19 @@ async def bench(benches, server):
     return made
 
 
-def hook(server: ScriptedReceiver, timeout: float = 10) -> webhook.Settings:
-    return webhook.Settings(SecretStr(f"{server.url}/{TOKEN}"), SecretStr(SECRET), timedelta(seconds=timeout))
+AT_ONCE = Pacing(group_wait=timedelta(0), max_messages_per_minute=6000)
+GIVE_UP_AFTER = AT_ONCE.give_up_after
 
 
-def am(*servers: ScriptedReceiver) -> alertmanager.Settings:
-    return alertmanager.Settings(tuple(SecretStr(server.url) for server in servers))
+def hook(server: ScriptedReceiver, timeout: float = 10, **more) -> Settings:
+    channel = webhook.Settings(
+        SecretStr(f"{server.url}/{TOKEN}"), SecretStr(SECRET), timedelta(seconds=timeout)
+    )
+    return Settings(channel, **({"pacing": AT_ONCE} | more))
+
+
+def am(*servers: ScriptedReceiver, **more) -> Settings:
+    return Settings(alertmanager.Settings(tuple(SecretStr(server.url) for server in servers)), **more)
 
 
 def keys(server: ScriptedReceiver) -> list[str]:

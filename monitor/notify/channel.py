@@ -18,14 +18,19 @@ import aiohttp
 from pydantic import SecretStr
 
 from monitor import __version__
-from monitor.model import Labels, Notification
+from monitor.model import Labels, Message, Notification
+from monitor.outbox import LONGEST_WAIT
 from monitor.retry_after import retry_after
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
 """For one post, from the look-up of the host's name to the status line of the answer."""
 
-RETRY_AFTER_CAP = timedelta(hours=1)
+RETRY_AFTER_CAP = LONGEST_WAIT
 """A receiver that asks for more patience than this is asked again after this."""
+
+_TOO_MUCH = frozenset({400, 413, 422})
+_UNWELCOME = frozenset({401, 403, 404, 405, 410})
+_PASSED_ON = frozenset({502, 504})  # a gateway answers: what is behind it may have taken the message
 
 _USER_AGENT = f"ultravox-batch-monitor/{__version__}"
 
@@ -51,21 +56,33 @@ class SendError(Exception):
         *,
         status: int | None = None,
         retry_after: timedelta | None = None,
+        may_have_arrived: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.status = status
         self.retry_after = retry_after
+        self.may_have_arrived = may_have_arrived  # it is not known whether the message was taken
 
     @property
     def again_helps(self) -> bool:
         """Whether the very same post may be accepted later without anybody changing something."""
         return self.reason is not SendFailure.REFUSED
 
+    @property
+    def too_much(self) -> bool:
+        """Whether it may be one of several alerts that is refused, or that they are many."""
+        return self.status in _TOO_MUCH
+
+    @property
+    def unwelcome(self) -> bool:
+        """Whether it is refused whatever it says: the address or its credentials are wrong."""
+        return self.status in _UNWELCOME
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What a channel sends through, and what it may know of where it runs."""
+    """What a channel sends through, to whom and when."""
 
     session: aiohttp.ClientSession
     receiver: str
@@ -76,7 +93,11 @@ class Wire:
 class MessageChannel(Protocol):
     """A receiver that is sent messages, each once."""
 
-    async def send(self, wire: Wire, notification: Notification) -> None:
+    @property
+    def group_by(self) -> tuple[str, ...]:
+        """The labels that its messages are grouped by. Without any, what is due is one message."""
+
+    async def send(self, wire: Wire, message: Message) -> None:
         """Send it; SendError when it was not accepted."""
 
 
@@ -115,19 +136,27 @@ async def post(
             url.get_secret_value(),
             data=body,
             headers={"Content-Type": "application/json", "User-Agent": _USER_AGENT, **headers},
-            timeout=aiohttp.ClientTimeout(total=patience.total_seconds()),
+            timeout=aiohttp.ClientTimeout(
+                total=patience.total_seconds(), sock_connect=patience.total_seconds() / 2
+            ),
             allow_redirects=False,  # the address is a secret and meant for one host
         ) as response:
             if 200 <= response.status < 300:
                 return
             raise _status_error(wire, response)
     # `from None`: what aiohttp raises quotes the address, and a traceback would show it.
-    except TimeoutError:
+    except TimeoutError as error:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            text = f"{wire.receiver} cannot be connected to within {patience.total_seconds() / 2:g} s"
+            raise SendError(SendFailure.TIMEOUT, text) from None
         text = f"{wire.receiver} has not answered within {patience.total_seconds():g} s"
-        raise SendError(SendFailure.TIMEOUT, text) from None
+        raise SendError(SendFailure.TIMEOUT, text, may_have_arrived=True) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         reason, text = _connection_failure(error)
-        raise SendError(reason, f"{wire.receiver}: {text}") from None
+        not_even_connected = isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError
+        )
+        raise SendError(reason, f"{wire.receiver}: {text}", may_have_arrived=not not_even_connected) from None
 
 
 def _connection_failure(error: Exception) -> tuple[SendFailure, str]:
@@ -167,6 +196,7 @@ def _status_error(wire: Wire, response: aiohttp.ClientResponse) -> SendError:
         f"{wire.receiver} answered {status}",
         status=status,
         retry_after=retry_after(response.headers.get("Retry-After"), wire.now, RETRY_AFTER_CAP),
+        may_have_arrived=status in _PASSED_ON,
     )
 
 

@@ -1,6 +1,6 @@
 """Webhooks: Alertmanager's webhook JSON, version 4, so that every receiver written for it works.
 
-One alert a message for now; grouping is decided before this file, not in it.
+A message is what is new of one group, and what else fires on in it.
 The format: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 """
 
@@ -11,15 +11,15 @@ import hmac
 import json
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from pydantic import SecretStr
 
-from monitor.model import MessageKind, Notification
+from monitor.model import Alert, Message
 from monitor.notify.channel import DEFAULT_TIMEOUT, Wire, post, present, rfc3339, web_url
 
 SIGNATURE_HEADER = "X-Ultravox-Monitor-Signature"
 
-_GROUPED_BY = ("account", "agent_id", "alertname", "batch_id")
 _NEVER = "0001-01-01T00:00:00Z"  # how Go writes "no time": endsAt of what fires
 
 
@@ -31,10 +31,15 @@ class Settings:
     secret: SecretStr | None = None  # signs every body; None: no signature
     timeout: timedelta = DEFAULT_TIMEOUT
 
-    async def send(self, wire: Wire, notification: Notification) -> None:
+    @property
+    def group_by(self) -> tuple[str, ...]:
+        """One message is about one kind of alert of one account."""
+        return ("account", "alertname")
+
+    async def send(self, wire: Wire, message: Message) -> None:
         """Send it; SendError when it was not accepted."""
-        body = render(notification, wire.external_url)
-        headers = {"Idempotency-Key": notification.id}
+        body = render(message)
+        headers = {"Idempotency-Key": message.id}
         if self.secret is not None:
             headers[SIGNATURE_HEADER] = signature(self.secret, body)
         await post(wire, self.url, body, headers, self.timeout)
@@ -45,36 +50,44 @@ def signature(secret: SecretStr, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.get_secret_value().encode(), body, hashlib.sha256).hexdigest()
 
 
-def render(notification: Notification, external_url: str | None) -> bytes:
+def render(message: Message) -> bytes:
     """The body: the same bytes whenever it is rendered, so that a retry is a retry."""
-    alert = notification.alert
-    status = "resolved" if notification.kind is MessageKind.RESOLVED else "firing"
-    labels, annotations = present(alert.labels), dict(alert.annotations)
-    group = {name: labels[name] for name in _GROUPED_BY if name in labels}
-    own_url = web_url(external_url)
-    message = {
+    own_url = web_url(message.external_url)
+    told = [_alert(entry.alert, own_url) for entry in message.entries]
+    told += [_alert(alert, own_url) for alert in message.still]
+    group = dict(message.group)
+    body = {
         "version": "4",
         "groupKey": f"{{}}:{{{', '.join(f'{name}={json.dumps(value)}' for name, value in group.items())}}}",
-        "truncatedAlerts": 0,
-        "status": status,
-        "receiver": notification.receiver,
+        "truncatedAlerts": message.left_out,
+        "status": "firing" if message.fires else "resolved",
+        "receiver": message.receiver,
         "groupLabels": group,
-        "commonLabels": labels,
-        "commonAnnotations": annotations,
+        "commonLabels": _common([alert["labels"] for alert in told]),
+        "commonAnnotations": _common([alert["annotations"] for alert in told]),
         "externalURL": own_url,
-        "alerts": [
-            {
-                "status": status,
-                "labels": labels,
-                "annotations": annotations,
-                "startsAt": rfc3339(alert.starts_at),
-                "endsAt": _NEVER if alert.ends_at is None else rfc3339(alert.ends_at),
-                "generatorURL": own_url,
-                "fingerprint": fingerprint(labels),
-            }
-        ],
+        "alerts": told,
     }
-    return json.dumps(message).encode()
+    return json.dumps(body).encode()
+
+
+def _alert(alert: Alert, own_url: str) -> dict[str, Any]:
+    labels = present(alert.labels)
+    return {
+        "status": "firing" if alert.ends_at is None else "resolved",
+        "labels": labels,
+        "annotations": dict(alert.annotations),
+        "startsAt": rfc3339(alert.starts_at),
+        "endsAt": _NEVER if alert.ends_at is None else rfc3339(alert.ends_at),
+        "generatorURL": own_url,
+        "fingerprint": fingerprint(labels),
+    }
+
+
+def _common(pairs: list[dict[str, str]]) -> dict[str, str]:
+    """What all of them say."""
+    first, *others = pairs
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def fingerprint(labels: dict[str, str]) -> str:

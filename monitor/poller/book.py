@@ -17,9 +17,10 @@ from monitor.clock import Clock
 from monitor.decisions import Told, Voice
 from monitor.messages import Links
 from monitor.metrics import Instruments
-from monitor.model import AccountStatus, BatchKey, Notification, Receiver, Status
+from monitor.model import AccountStatus, BatchKey, Notification, Status
 from monitor.poller.account import Account
 from monitor.poller.names import AgentNames
+from monitor.routing import Receiver
 from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store
 from monitor.targets import Watch
 from monitor.ultravox import Client

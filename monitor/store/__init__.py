@@ -13,10 +13,11 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from monitor.clock import Clock
-from monitor.model import BatchKey, Notification
+from monitor.model import BatchKey, Message, Mute, Notification
 from monitor.store.file import StateFile, StoreError
 from monitor.store.records import AccountRecord, BatchRecord, Change, Contents
 
@@ -38,21 +39,30 @@ class _Pending:
     batches: dict[BatchKey, BatchRecord] = field(default_factory=dict)
     accounts: dict[str, AccountRecord] = field(default_factory=dict)
     notifications: dict[str, Notification] = field(default_factory=dict)
+    messages: dict[str, Message | None] = field(default_factory=dict)  # None: done with
+    mutes: dict[str, Mute] = field(default_factory=dict)
     prune: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.batches or self.accounts or self.notifications or self.prune)
+        return bool(
+            self.batches or self.accounts or self.notifications or self.messages or self.mutes or self.prune
+        )
 
     def add(self, change: Change) -> None:
         self.batches.update((record.key, record) for record in change.batches)
         self.accounts.update((record.name, record) for record in change.accounts)
         self.notifications.update((record.id, record) for record in change.notifications)
+        self.messages.update((message.id, message) for message in change.messages)
+        self.messages.update(dict.fromkeys(change.done_messages))
+        self.mutes.update((mute.batch_id, mute) for mute in change.mutes)
 
     def put_back(self, older: _Pending) -> None:
         """Take up what could not be written; what came since wins."""
         self.batches = older.batches | self.batches
         self.accounts = older.accounts | self.accounts
         self.notifications = older.notifications | self.notifications
+        self.messages = older.messages | self.messages
+        self.mutes = older.mutes | self.mutes
         self.prune = older.prune or self.prune
 
 
@@ -104,6 +114,27 @@ class Store:
         """Delete what has been kept long enough. Also another try for what could not be written."""
         self._pending.prune = True
         await self._written()
+
+    async def history(
+        self,
+        *,
+        batch_id: str | None = None,
+        receiver: str | None = None,
+        before: datetime | None = None,
+        count: int,
+    ) -> tuple[Notification, ...]:
+        """What is on record of who was told what, the newest first; without what is still to be written.
+
+        `batch_id`: or the beginning of one. Empty when the file cannot be read, which the log says.
+        """
+        read = partial(self._file.history, batch_id, receiver, before, count)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+        except (sqlite3.Error, ValueError) as error:
+            logger.warning(
+                "the record cannot be read", extra={"path": self._path, "error": type(error).__name__}
+            )
+            return ()
 
     async def close(self) -> None:
         """Write what is left, within CLOSE_PATIENCE, and let go of the file. Closing twice does nothing."""
@@ -164,6 +195,8 @@ class Store:
             work.batches.values(),
             work.accounts.values(),
             work.notifications.values(),
+            messages=work.messages,
+            mutes=work.mutes.values(),
             prune_at=now if work.prune else None,
         )
 

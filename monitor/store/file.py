@@ -8,15 +8,16 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from monitor.model import Notification
+from monitor.model import Message, Mute, Notification
 from monitor.store.records import (
     ACCOUNT,
     BATCH,
+    MESSAGE,
     NOTIFICATION,
     AccountRecord,
     BatchRecord,
@@ -38,7 +39,7 @@ KEEP_FIRING = timedelta(days=90)
 """The same for the firing message of an alert that has not ended: what Alertmanager is told depends on it."""
 
 RECENT_SETTLED = timedelta(hours=2)
-"""Messages settled this recently are loaded: Alertmanager is still told of them, for up to an hour."""
+"""Notifications settled this recently are loaded: Alertmanager is still told of them, for up to an hour."""
 
 RECENT_COUNT = 200
 """So many of the latest messages are loaded whatever became of them, for those who look."""
@@ -46,10 +47,25 @@ RECENT_COUNT = 200
 RETELL_ENDS = timedelta(hours=24)
 """When the file was lost, ends this recent are told again: twice is better than never."""
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x55424D53  # "UBMS": tells our files from other programs'
 
 # Columns are what is searched by; the record beside them is the whole noun as JSON. Instants are Unix seconds.
+# An alert still fires, for its receiver, until the notification of its end is settled.
+_EPISODES = """CREATE VIEW episodes AS SELECT *,
+    kind != 'resolved' AND NOT one_shot AS opens,
+    (SELECT max(ended.settled_at) FROM notifications AS ended
+        WHERE ended.receiver = notifications.receiver AND ended.episode = notifications.episode
+        AND ended.kind = 'resolved') AS end_settled_at
+    FROM notifications"""
+_SINCE_2 = (
+    _EPISODES,
+    "CREATE INDEX notifications_by_batch ON notifications (batch_id, created_at)",
+    # What is about to be sent, in the form in which it is sent.
+    "CREATE TABLE messages (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE mutes (batch_id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
 _SCHEMA = (
     """CREATE TABLE batches (
         agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
@@ -58,18 +74,19 @@ _SCHEMA = (
     """CREATE TABLE notifications (
         id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL, kind TEXT NOT NULL,
         one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
-        record TEXT NOT NULL) WITHOUT ROWID""",
+        record TEXT NOT NULL, batch_id TEXT) WITHOUT ROWID""",
     "CREATE INDEX notifications_by_age ON notifications (created_at)",
     "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
-    # An alert still fires, for its receiver, until the message of its end is settled.
-    """CREATE VIEW episodes AS SELECT *,
-        kind = 'firing' AND NOT one_shot AS opens,
-        (SELECT max(ended.settled_at) FROM notifications AS ended
-            WHERE ended.receiver = notifications.receiver AND ended.episode = notifications.episode
-            AND ended.kind = 'resolved') AS end_settled_at
-        FROM notifications""",
     f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+    *_SINCE_2,
+)
+_FROM_1 = (
+    "DROP VIEW episodes",
+    "ALTER TABLE notifications ADD COLUMN batch_id TEXT",
+    """UPDATE notifications SET batch_id = (
+        SELECT json_extract(pair.value, '$[1]') FROM json_each(record, '$.alert.labels') AS pair
+        WHERE json_extract(pair.value, '$[0]') = 'batch_id')""",
+    *_SINCE_2,
 )
 
 _LOAD_NOTIFICATIONS = """
@@ -78,6 +95,12 @@ _LOAD_NOTIFICATIONS = """
     OR (opens AND (end_settled_at IS NULL OR end_settled_at >= :recently))
     OR id IN (SELECT id FROM notifications ORDER BY created_at DESC LIMIT :count)
     ORDER BY created_at"""
+
+_HISTORY = """
+    SELECT record FROM notifications
+    WHERE (:batch_id IS NULL OR batch_id LIKE :batch_id || '%') AND (:receiver IS NULL OR receiver = :receiver)
+    AND (:before IS NULL OR created_at < :before)
+    ORDER BY created_at DESC, id LIMIT :count"""
 
 _PRUNE_NOTIFICATIONS = """
     DELETE FROM notifications WHERE id IN (
@@ -143,9 +166,14 @@ class StateFile:
         accounts: Iterable[AccountRecord],
         notifications: Iterable[Notification],
         *,
+        messages: Mapping[str, Message | None] = {},
+        mutes: Iterable[Mute] = (),
         prune_at: datetime | None,
     ) -> None:
-        """All of it in one transaction. sqlite3.Error or OSError: none of it is written."""
+        """All of it in one transaction. sqlite3.Error or OSError: none of it is written.
+
+        `messages`: by id; None is one that is done with.
+        """
         if self._db is None:
             raise OSError("the state file is not open")
         with _Transaction(self._db) as db:
@@ -155,11 +183,28 @@ class StateFile:
                 ((account.name, encode(ACCOUNT, account)) for account in accounts),
             )
             db.executemany(
-                "REPLACE INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "REPLACE INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 map(_notification_row, notifications),
+            )
+            for name, message in messages.items():
+                if message is None:
+                    db.execute("DELETE FROM messages WHERE id = ?", (name,))
+                else:
+                    db.execute("REPLACE INTO messages VALUES (?, ?)", (name, encode(MESSAGE, message)))
+            db.executemany(
+                "REPLACE INTO mutes VALUES (?, ?)", ((mute.batch_id, _seconds(mute.until)) for mute in mutes)
             )
             if prune_at is not None:
                 _prune(db, prune_at)
+
+    def history(
+        self, batch_id: str | None, receiver: str | None, before: datetime | None, count: int
+    ) -> tuple[Notification, ...]:
+        """What is on record, the newest first. `batch_id`: or the beginning of one. sqlite3.Error."""
+        if self._db is None:
+            return ()
+        wanted = {"batch_id": batch_id, "receiver": receiver, "before": _seconds(before), "count": count}
+        return tuple(decode(NOTIFICATION, text) for (text,) in self._db.execute(_HISTORY, wanted))
 
     def close(self) -> None:
         """Let go of it. Closing twice does nothing."""
@@ -228,6 +273,11 @@ def _load(db: sqlite3.Connection, now: datetime) -> Contents:
             notifications=tuple(decode(NOTIFICATION, text) for (text,) in notifications),
             batches=tuple(decode(BATCH, text) for (text,) in db.execute("SELECT record FROM batches")),
             accounts=tuple(decode(ACCOUNT, text) for (text,) in db.execute("SELECT record FROM accounts")),
+            messages=tuple(decode(MESSAGE, text) for (text,) in db.execute("SELECT record FROM messages")),
+            mutes=tuple(
+                Mute(batch_id, datetime.fromtimestamp(until, UTC))
+                for batch_id, until in db.execute("SELECT batch_id, until FROM mutes")
+            ),
         )
     except sqlite3.Error as error:
         # SQLITE_ERROR: a table or a column that should be there is not. No code: Python's own, of text that
@@ -255,14 +305,26 @@ def _prepare(db: sqlite3.Connection, now: datetime) -> None:
         raise _DamagedError(found)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # a commit that has returned survives a power cut
+    if not new and version < _SCHEMA_VERSION:
+        _back_up(db, version)
     with _Transaction(db):
-        for statement in _SCHEMA if new else ():
+        for statement in _SCHEMA if new else _FROM_1 if version < _SCHEMA_VERSION else ():
             db.execute(statement)
         _prune(db, now)
 
 
+def _back_up(db: sqlite3.Connection, version: int) -> None:
+    """Keep the file as the version before us left it, for whoever has to go back."""
+    path = Path(next(file for _, name, file in db.execute("PRAGMA database_list") if name == "main"))
+    copy = Path(f"{path}.schema-{version}")
+    copy.unlink(missing_ok=True)
+    _create(copy)
+    db.execute("VACUUM INTO ?", (str(copy),))
+
+
 def _prune(db: sqlite3.Connection, now: datetime) -> None:
     db.execute("DELETE FROM batches WHERE dropped_at < ?", ((now - KEEP_DROPPED).timestamp(),))
+    db.execute("DELETE FROM mutes WHERE until < ?", (now.timestamp(),))
     db.execute(
         _PRUNE_NOTIFICATIONS,
         {
@@ -294,8 +356,9 @@ def _notification_row(notification: Notification) -> tuple[object, ...]:
         notification.kind.value,
         int(notification.one_shot),
         _seconds(notification.created_at),
-        _seconds(notification.delivered_at or notification.dropped_at),
+        _seconds(notification.settled_at),
         encode(NOTIFICATION, notification),
+        dict(notification.alert.labels).get("batch_id"),
     )
 
 

@@ -17,6 +17,8 @@ from monitor.model import (
     AlertState,
     BatchKey,
     Failing,
+    Message,
+    Mute,
     Notification,
     Outcomes,
     Progress,
@@ -86,6 +88,11 @@ class Change:
     batches: tuple[BatchRecord, ...] = ()
     accounts: tuple[AccountRecord, ...] = ()
     notifications: tuple[Notification, ...] = ()
+    messages: tuple[Message, ...] = ()  # about to be sent
+    done_messages: tuple[
+        str, ...
+    ] = ()  # ids of those that are so no longer: what is to tell is in the notifications
+    mutes: tuple[Mute, ...] = ()  # of a batch, the latest counts; one that is over is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,8 @@ class Contents:
     batches: tuple[BatchRecord, ...] = ()  # those no longer watched included, for a day
     accounts: tuple[AccountRecord, ...] = ()
     notifications: tuple[Notification, ...] = ()  # the oldest first
+    messages: tuple[Message, ...] = ()  # these may have arrived
+    mutes: tuple[Mute, ...] = ()
     ends_since: datetime | None = None  # the file was lost: ends after this are to be told (again)
 
 
@@ -103,6 +112,7 @@ _Noun = TypeVar("_Noun")
 BATCH = TypeAdapter(BatchRecord)
 ACCOUNT = TypeAdapter(AccountRecord)
 NOTIFICATION = TypeAdapter(Notification)
+MESSAGE = TypeAdapter(Message)
 
 
 def encode(adapter: TypeAdapter[Any], record: object) -> str:

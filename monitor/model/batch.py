@@ -1,14 +1,12 @@
-"""The nouns. Everything the other modules hand to each other is a frozen value defined here.
-
-Nothing in this file reads a clock, a file or a socket, and nothing here decides anything.
-All instants are aware UTC datetimes; all durations that are stored are seconds.
-"""
+"""Batches and accounts: what is observed of them, what is believed of them, and why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
+
+from monitor.model.alert import AlertState, Labels
 
 
 class State(StrEnum):
@@ -39,22 +37,6 @@ class FailureReason(StrEnum):
     CLIENT_ERROR = "client_error"
 
 
-class AlertName(StrEnum):
-    """The label `alertname`. Receivers match on these: never rename one."""
-
-    BATCH_STALLED = "BatchStalled"
-    BATCH_ENDED = "BatchEnded"
-    BATCH_ENDED_INCOMPLETE = "BatchEndedIncomplete"
-    BATCH_OVERDUE = "BatchOverdue"
-    BATCH_WINDOW_AT_RISK = "BatchWindowAtRisk"
-    BATCH_FAILURE_RATE_HIGH = "BatchFailureRateHigh"
-    BATCH_PAUSED_TOO_LONG = "BatchPausedTooLong"
-    BATCH_UNREACHABLE = "BatchUnreachable"
-    BATCH_GONE = "BatchGone"
-    ACCOUNT_UNREACHABLE = "AccountUnreachable"
-    ACCOUNT_KEY_REJECTED = "AccountKeyRejected"
-
-
 class Urgency(IntEnum):
     """How soon a request to Ultravox should be made, the most urgent first."""
 
@@ -82,39 +64,6 @@ class CallError(StrEnum):
     BAD_NUMBER = "bad number"
     PROVIDER = "provider"
     OTHER = "other"
-
-
-class Severity(StrEnum):
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-class Phase(StrEnum):
-    """Where an alert stands; an alert that is not there at all is inactive."""
-
-    PENDING = "pending"
-    FIRING = "firing"
-    TOLD = "told"  # a one-shot whose hour is over: kept so that the same end is never told twice
-
-
-class MessageKind(StrEnum):
-    """Why a message is sent."""
-
-    FIRING = "firing"
-    REMINDER = "reminder"
-    RESOLVED = "resolved"
-
-
-class Resolution(StrEnum):
-    """Why an alert stopped firing: the first word of its last message."""
-
-    RECOVERED = "recovered"
-    PAUSED = "paused"
-    ENDED = "ended"
-    WINDOW_CLOSED = "window closed"
-    SUPERSEDED = "superseded"
-    NO_LONGER_WATCHED = "no longer watched"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -268,71 +217,6 @@ class Circumstances:
     most_calls_per_second: float | None = None  # what throttles and free lines allow; None: not known
 
 
-Labels = tuple[tuple[str, str], ...]
-"""Label pairs, sorted by name: hashable, and equal when they mean the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlertState:
-    """One alert of one subject between two steps. It survives a restart."""
-
-    name: AlertName
-    phase: Phase
-    since: datetime  # pending: when the condition began; firing: when it fired (`startsAt`)
-    severity: Severity
-    clear_since: datetime | None = None  # firing, but the condition has not held since
-    notified_at: datetime | None = None  # when the latest message was queued, for reminders
-    occurrence: datetime | None = None  # one-shots: the latest endedAt that was told
-    labels: Labels = ()  # frozen when it fired: a rename must not close and reopen it
-    annotations: Labels = ()
-    receivers: tuple[str, ...] = ()  # who was told of the firing: exactly these hear of the end
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """An alert as receivers see it."""
-
-    labels: Labels
-    annotations: Labels
-    starts_at: datetime
-    ends_at: datetime | None = None  # None: it fires
-
-    @property
-    def fingerprint(self) -> str:
-        """Stable name of this episode of this alert: the same for its firing, its reminders and its end."""
-        pairs = ",".join(f"{name}={value!r}" for name, value in self.labels)
-        return f"{pairs}@{self.starts_at.isoformat()}"
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """One thing to tell one receiver: a row of the outbox, and later of the record of what was told."""
-
-    id: str  # the Idempotency-Key: the same on every try
-    receiver: str
-    kind: MessageKind
-    alert: Alert
-    created_at: datetime
-    one_shot: bool = False
-    attempts: int = 0
-    next_attempt_at: datetime | None = None  # None: at once
-    delivered_at: datetime | None = None
-    dropped_at: datetime | None = None
-    last_error: str | None = None
-
-    @property
-    def settled(self) -> bool:
-        return self.delivered_at is not None or self.dropped_at is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Receiver:
-    """One place alerts go to, as far as the one who decides needs to know it."""
-
-    name: str
-    holds_state: bool = False  # Alertmanager: it is told what holds, again and again, and reminds by itself
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     """A batch we watch: what the configuration says of it, before anything was observed."""
@@ -401,42 +285,3 @@ class AccountStatus:
     def up(self) -> bool | None:
         """Whether the latest probe succeeded; None before the first."""
         return None if self.last_probe_at is None else self.failing is None
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryStatus:
-    """How the finding of an account's batches goes."""
-
-    account: str
-    last_success_at: datetime | None = None  # when every agent's batches were last read to the end
-    over_limit: int = 0  # batches that are not watched because `max_batches` are
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """One receiver's queue."""
-
-    receiver: str
-    pending: int = 0
-    oldest_pending_at: datetime | None = None
-    failing_since: datetime | None = None
-    last_error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What every view (metrics, API, page, terminal) is drawn from."""
-
-    at: datetime
-    batches: tuple[Status, ...] = ()
-    accounts: tuple[AccountStatus, ...] = ()
-    queues: tuple[QueueStatus, ...] = ()
-    discoveries: tuple[DiscoveryStatus, ...] = ()
-    store_writable: bool = True
-
-    @property
-    def alerts(self) -> tuple[AlertState, ...]:
-        """The alerts of every account and batch, whatever their phase."""
-        of_accounts = (state for account in self.accounts for state in account.alerts)
-        of_batches = (state for batch in self.batches for state in batch.alerts)
-        return (*of_accounts, *of_batches)

@@ -1,0 +1,71 @@
+"""The nouns. Everything the other modules hand to each other is a frozen value defined here.
+
+Nothing in this package reads a clock, a file or a socket, and nothing here decides anything.
+All instants are aware UTC datetimes; all durations that are stored are seconds.
+"""
+
+from __future__ import annotations
+
+from monitor.model.alert import Alert, AlertName, AlertState, Labels, MessageKind, Phase, Resolution, Severity
+from monitor.model.batch import (
+    AccountStatus,
+    Assessment,
+    BatchKey,
+    CallError,
+    CallStatus,
+    Circumstances,
+    FailedCalls,
+    Failing,
+    FailureReason,
+    Mark,
+    Observation,
+    Outcomes,
+    Progress,
+    Sample,
+    State,
+    Status,
+    Target,
+    Throttle,
+    ThrottleRule,
+    Urgency,
+)
+from monitor.model.message import Entry, Message, Mute, Notification, QueueStatus
+from monitor.model.views import DiscoveryStatus, Snapshot
+
+__all__ = [
+    "AccountStatus",
+    "Alert",
+    "AlertName",
+    "AlertState",
+    "Assessment",
+    "BatchKey",
+    "CallError",
+    "CallStatus",
+    "Circumstances",
+    "DiscoveryStatus",
+    "Entry",
+    "FailedCalls",
+    "Failing",
+    "FailureReason",
+    "Labels",
+    "Mark",
+    "Message",
+    "MessageKind",
+    "Mute",
+    "Notification",
+    "Observation",
+    "Outcomes",
+    "Phase",
+    "Progress",
+    "QueueStatus",
+    "Resolution",
+    "Sample",
+    "Severity",
+    "Snapshot",
+    "State",
+    "Status",
+    "Target",
+    "Throttle",
+    "ThrottleRule",
+    "Urgency",
+]

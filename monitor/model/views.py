@@ -1,0 +1,38 @@
+"""What every view is drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitor.model.alert import AlertState
+from monitor.model.batch import AccountStatus, Status
+from monitor.model.message import QueueStatus
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryStatus:
+    """How the finding of an account's batches goes."""
+
+    account: str
+    last_success_at: datetime | None = None  # when every agent's batches were last read to the end
+    over_limit: int = 0  # batches that are not watched because `max_batches` are
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What every view (metrics, API, page, terminal) is drawn from."""
+
+    at: datetime
+    batches: tuple[Status, ...] = ()
+    accounts: tuple[AccountStatus, ...] = ()
+    queues: tuple[QueueStatus, ...] = ()
+    discoveries: tuple[DiscoveryStatus, ...] = ()
+    store_writable: bool = True
+
+    @property
+    def alerts(self) -> tuple[AlertState, ...]:
+        """The alerts of every account and batch, whatever their phase."""
+        of_accounts = (state for account in self.accounts for state in account.alerts)
+        of_batches = (state for batch in self.batches for state in batch.alerts)
+        return (*of_accounts, *of_batches)
