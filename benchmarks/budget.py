@@ -71,7 +71,7 @@ async def measure(batches: int, minutes: float) -> dict[str, object]:
         running = asyncio.create_task(app.run())
         await app.started.wait()
         await asyncio.sleep(60)
-        found, states = len(pretend.requests), app.snapshot().batches
+        found, states = len(pretend.requests), app.surface.snapshot().batches
         first = Counter(request.endpoint for request in pretend.requests)
         await asyncio.sleep(minutes * 60)
         steady = Counter(request.endpoint for request in list(pretend.requests)[found:])

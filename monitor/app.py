@@ -20,13 +20,13 @@ from monitor import notify, targets, ultravox, web
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError, Files
 from monitor.delivery import Delivery, Settings
-from monitor.explain import Explanation, explain
 from monitor.metrics import Instruments, code_label
-from monitor.model import BatchKey, Snapshot, Status
+from monitor.model import BatchKey
 from monitor.poller import Book, Poller, close_clients
 from monitor.rounds import Plan, Rounds
 from monitor.schedule import Schedule
 from monitor.store import Store
+from monitor.surface import Surface
 from monitor.ultravox import ApiSettings, Client
 from monitor.web import ReloadRefusedError
 
@@ -61,7 +61,6 @@ class App:
         self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
         self._files = Files(config.sources)
-        self._ready = False
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -80,42 +79,15 @@ class App:
         )
         self.poller = Poller(self.book)
         self.rounds = Rounds(self.schedule, self.poller, clock=clock)
-
-    # What the HTTP surface asks
-
-    def snapshot(self) -> Snapshot:
-        """What is known now."""
-        return Snapshot(
-            at=self._clock(),
-            batches=tuple(self.book.statuses.values()),
-            accounts=tuple(account.status for account in self.book.accounts.values()),
-            queues=self.delivery.queues(),
-            discoveries=self.rounds.discoveries(),
-            store_writable=self.store.writable,
+        self.surface = Surface(
+            self.book,
+            self.rounds,
+            self.delivery,
+            self.store,
+            self.schedule,
+            clock,
+            reload=lambda: self._reload(asked_for=True),
         )
-
-    def explain(self, batch_id: str) -> list[tuple[Status, tuple[Explanation, ...]]]:
-        """The watched batches whose id begins like this, each with why its alerts fire or do not."""
-        now, found = self._clock(), []
-        for key, watch in self.book.watches.items():
-            account = self.book.owner(key)
-            if key.batch_id.startswith(batch_id.lower()) and account is not None:
-                status = self.book.statuses[key]
-                found.append((status, explain(status, account.status, watch.policy, now)))
-        return found
-
-    def healthy(self) -> bool:
-        """Whether jobs are being run."""
-        return self.schedule.alive()
-
-    def ready(self) -> bool:
-        """Whether every batch has been looked at, and every account's batches looked for, or it was tried."""
-        self._ready = self._ready or self.rounds.attempted_all()
-        return self._ready
-
-    async def reload(self) -> None:
-        """Load the configuration because somebody asked for it; ReloadRefusedError when it is refused."""
-        await self._reload(asked_for=True)
 
     # Life
 
@@ -144,7 +116,7 @@ class App:
         contents = await self.store.open()
         self.book.restore(contents)
         self.delivery.restore(contents)
-        self._runner = await web.serve(config.web, self, self.instruments)
+        self._runner = await web.serve(config.web, self.surface, self.instruments)
         self.delivery.start()
         self.schedule.start()
         self.schedule.every("prune", PRUNE_EVERY, self.store.prune)

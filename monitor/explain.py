@@ -6,32 +6,51 @@ puts both into words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from monitor import alerts, conditions, words
+from monitor import alerts, conditions, messages, words
 from monitor.alerts import Condition, Policy
 from monitor.evaluate import CONFIRMED, GONE_AFTER
 from monitor.model import AccountStatus, AlertName, Observation, Phase, State, Status
+from monitor.routing import Receiver
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One alert of one batch. `fires_at`: if nothing changed, by our clock; None: it would not."""
+    """One alert of one batch. `fires_at`: if nothing changed, by our clock; None: it would not.
+
+    `not_told`: receivers that do not hear of it, each with why.
+    """
 
     alert: AlertName
     standing: str  # firing, pending, told, inactive, switched off
     why: str
     fires_at: datetime | None = None
+    not_told: tuple[tuple[str, str], ...] = ()
 
 
-def explain(status: Status, account: AccountStatus, policy: Policy, now: datetime) -> tuple[Explanation, ...]:
+def explain(
+    status: Status,
+    account: AccountStatus,
+    policy: Policy,
+    now: datetime,
+    receivers: Iterable[Receiver] = (),
+) -> tuple[Explanation, ...]:
     """Every alert that there is for batches, in the order in which they are stepped."""
-    return tuple(
-        _one(name, status, account, policy, now)
-        for name, kind in alerts.KINDS.items()
-        if not kind.about_account
-    )
+    present, hearers = {state.name: state for state in status.alerts}, tuple(receivers)
+    found = []
+    for name, kind in alerts.KINDS.items():
+        if not kind.about_account:
+            explanation, state = _one(name, status, account, policy, now), present.get(name)
+            told = state.receivers if state is not None else ()
+            severity = state.severity if state is not None else kind.severity
+            labels = (state.labels if state else ()) or messages.batch_labels(name, severity, status)
+            unheard = ((one.name, one.route.why_not(labels)) for one in hearers if one.name not in told)
+            not_told = tuple((receiver, why) for receiver, why in unheard if why is not None)
+            found.append(replace(explanation, not_told=not_told))
+    return tuple(found)
 
 
 def _one(

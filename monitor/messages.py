@@ -178,6 +178,22 @@ def dropped_alert(
     )
 
 
+def test_alert(receiver: str, now: datetime) -> Alert:
+    """What `test-alert` sends."""
+    return Alert(
+        labels=sorted_labels(
+            {"alertname": "TestAlert", "severity": Severity.INFO.value, "receiver": receiver}
+        ),
+        annotations=sorted_labels(
+            {
+                "summary": f"This is a test of Ultravox Batch Monitor: {receiver} can be told of alerts",
+                "description": "Nothing is wrong. Somebody has run `batch-monitor test-alert`.",
+            }
+        ),
+        starts_at=now,
+    )
+
+
 def truth(status: Status) -> str:
     """One clause on how the batch stands, for the end of an alert."""
     return f"{status.batch} is {status.assessment.state}, {status.assessment.why}"

@@ -124,7 +124,12 @@ def explained(data: dict[str, Any]) -> RenderableType:
         then = (
             "" if fires_at is None else f"fires in {words.duration(datetime.fromisoformat(fires_at) - now)}"
         )
-        table.add_row(one["alertname"], Text(one["state"], style=style), Text(one["why"]), then)
+        why = one["why"]
+        if one["state"] in {"firing", "pending", "told"}:
+            why += "".join(
+                f"\n{unheard['receiver']} is not told: {unheard['why']}" for unheard in one["not_told"]
+            )
+        table.add_row(one["alertname"], Text(one["state"], style=style), Text(why), then)
     return Group(head, Text(), table)
 
 

@@ -124,7 +124,7 @@ async def test_it_polls_at_once_and_is_ready_when_every_batch_was_tried(daemon):
     async with daemon.running():
         async with daemon.session.get("/-/healthy") as answer:
             assert answer.status == 200
-        await daemon.until(daemon.app.ready)
+        await daemon.until(daemon.app.surface.ready)
         assert await daemon.metric('ultravox_monitor_batches{state="running"}') == 2
         assert await daemon.metric('ultravox_account_up{account="main"}') == 1
         for status in daemon.app.book.statuses.values():
@@ -135,7 +135,7 @@ async def test_it_polls_at_once_and_is_ready_when_every_batch_was_tried(daemon):
 
 async def test_a_good_reload_adds_drops_and_keeps(daemon):
     async with daemon.running():
-        await daemon.until(daemon.app.ready)
+        await daemon.until(daemon.app.surface.ready)
         kept = next(status for status in daemon.app.book.statuses.values() if status.batch == "two")
         daemon.write("two", "three", "other/far")
         async with daemon.session.post("/-/reload") as answer:
@@ -145,7 +145,7 @@ async def test_a_good_reload_adds_drops_and_keeps(daemon):
         await daemon.until(lambda: all(one.progress for one in daemon.app.book.statuses.values()))
         assert await daemon.metric('ultravox_account_up{account="other"}') == 1
         daemon.write("two")
-        await daemon.app.reload()
+        await daemon.app.surface.reload()
         assert daemon.watched() == {"two"}
         assert await daemon.metric('ultravox_account_up{account="other"}') is None
         assert await daemon.metric('ultravox_monitor_polls_total{account="other"}') is None
@@ -194,7 +194,7 @@ async def test_a_file_that_lost_its_batches_needs_somebody_who_means_it(daemon):
             await daemon.app._reload(asked_for=False)
         assert daemon.watched() == {"one", "two"}
         assert await daemon.metric(LOADED) == 0
-        await daemon.app.reload()
+        await daemon.app.surface.reload()
         assert daemon.watched() == set()
         assert await daemon.metric(LOADED) == 1
 
@@ -203,10 +203,10 @@ async def test_a_key_that_was_rotated_is_used_from_the_next_poll_on(daemon):
     good = daemon.environ["KEY_main"]
     daemon.environ["KEY_main"] = "WRONGKEY." + "0" * 32
     async with daemon.running():
-        await daemon.until(daemon.app.ready)
+        await daemon.until(daemon.app.surface.ready)
         assert all(status.failing for status in daemon.app.book.statuses.values())
         daemon.environ["KEY_main"] = good
-        await daemon.app.reload()
+        await daemon.app.surface.reload()
         for status in daemon.app.book.statuses.values():
             await daemon.app.poller.poll_batch(status.key)
         assert not any(status.failing for status in daemon.app.book.statuses.values())

@@ -79,7 +79,7 @@ class Finder(Daemon):
     @asynccontextmanager
     async def running(self):
         async with super().running():
-            await self.until(self.app.ready)
+            await self.until(self.app.surface.ready)
             yield self
 
     def watched(self):
@@ -278,7 +278,7 @@ async def test_a_found_batch_may_be_configured_and_a_configured_one_found_and_no
         await finder.stall()
         for batches in ([configured(finder, "two", name="mine")], []):
             finder.discover(batches=batches, keep_ended_for="24h")
-            await finder.app.reload()
+            await finder.app.surface.reload()
             assert finder.firing("two") == {"BatchStalled"}
             await finder.look()
             assert finder.firing("two") == {"BatchStalled"}
@@ -306,7 +306,7 @@ async def test_more_batches_than_may_be_watched_are_said_loudly_everywhere_once(
                 await answer.text()
             )
         finder.discover(agents=["renewals-de", "surveys"])
-        await finder.app.reload()
+        await finder.app.surface.reload()
         await finder.until(lambda: len(finder.watched()) == 5)
         await finder.look()
         assert await finder.metric('ultravox_monitor_batches_over_limit{account="main"}') == 0
@@ -357,17 +357,17 @@ async def test_a_list_of_batches_that_fails_drops_nothing_and_is_said_once(finde
 async def test_it_is_ready_when_discovery_was_tried_and_not_before(finder):
     finder.pretend.add_fault(Fault(kind=FaultKind.LATENCY, seconds=0.3, endpoint="list_batches"))
     async with Daemon.running(finder):
-        assert not finder.app.ready()
+        assert not finder.app.surface.ready()
         async with finder.session.get("/-/ready") as answer:
             assert answer.status == 503
-        await finder.until(finder.app.ready)
+        await finder.until(finder.app.surface.ready)
         assert finder.watched() == KEPT | {"done"}
 
 
 async def test_a_discovery_that_failed_was_tried(finder):
     finder.pretend.add_fault(Fault(kind=FaultKind.UNAUTHORIZED))
     async with Daemon.running(finder):
-        await finder.until(finder.app.ready)
+        await finder.until(finder.app.surface.ready)
         assert finder.watched() == set()
         assert finder.app.rounds.discoveries()[0].last_success_at is None
         name = 'ultravox_monitor_discovery_last_success_timestamp_seconds{account="main"}'
@@ -403,7 +403,7 @@ async def test_a_reload_before_the_agents_could_be_listed_anew_closes_nothing(fi
         await finder.stall()
     finder.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR))
     async with finder.running():
-        await finder.app.reload()
+        await finder.app.surface.reload()
         assert finder.firing("two") == {"BatchStalled"}
     assert said(caplog, "alert resolved") == []
 
@@ -418,7 +418,7 @@ async def test_a_reload_without_discovery_closes_what_was_found_and_needs_somebo
         with pytest.raises(ReloadRefusedError, match="would drop 5 of 6 watched batches"):
             await finder.app._reload(asked_for=False)
         assert finder.watched() == KEPT | {"done"}
-        await finder.app.reload()
+        await finder.app.surface.reload()
         assert finder.watched() == {"survey"}
         assert [record.batch_id for record in said(caplog, "alert resolved")] == [finder.keys["two"].batch_id]
         assert "no longer watched" in said(caplog, "alert resolved")[0].summary
@@ -434,14 +434,14 @@ async def test_a_reload_that_wants_other_agents_finds_theirs_at_once(finder):
     async with finder.running():
         assert finder.watched() == {"survey"}
         finder.discover(agents=["renewals-fr"])
-        await finder.app.reload()
+        await finder.app.surface.reload()
         await finder.until(lambda: finder.watched() == {"waits"})
 
 
 async def test_a_reload_that_changes_nothing_of_it_asks_for_no_discovery(finder):
     async with finder.running():
         finder.pretend.requests.clear()
-        await finder.app.reload()
+        await finder.app.surface.reload()
         await asyncio.sleep(0.05)
         assert [seen for seen in finder.pretend.requests if seen.endpoint.startswith("list_")] == []
         assert finder.watched() == KEPT | {"done"}

@@ -40,6 +40,7 @@ class Daemon:
     polled: bool = True
     refuses: str | None = None
     reloads: int = 0
+    records_shown: tuple = ()
 
     def snapshot(self):
         return self.shown
@@ -47,6 +48,9 @@ class Daemon:
     def explain(self, batch_id):
         found = [one for one in self.shown.batches if one.key.batch_id.startswith(batch_id)]
         return [(one, explain(one, account(), Policy(), NOW)) for one in found]
+
+    def latest_records(self, count):
+        return self.records_shown[:count]
 
     def healthy(self):
         return self.lives
@@ -286,6 +290,7 @@ async def test_explain_tells_the_batch_and_every_alert_of_batches(client, daemon
         "state": "inactive",
         "why": "no call for 0 s of 15 min",
         "fires_at": "2026-11-23T12:15:00.000Z",
+        "not_told": [],
     }
 
 

@@ -31,8 +31,8 @@ def _wrong(text: str) -> PydanticCustomError:
     return PydanticCustomError("ours", "{text}", {"text": text})
 
 
-def _duration(value: object) -> timedelta:
-    """Prometheus' durations: `30s`, `5m`, `1h30m`."""
+def as_duration(value: object) -> timedelta:
+    """Prometheus' durations: `30s`, `5m`, `1h30m`. ValueError, its text says what is wrong."""
     if value == 0 and not isinstance(value, bool):
         return timedelta(0)
     if isinstance(value, str) and value == "0":
@@ -162,7 +162,7 @@ def _severity(value: object) -> Severity:
     raise _wrong("must be info, warning or critical")
 
 
-Duration = Annotated[timedelta, PlainValidator(_duration)]
+Duration = Annotated[timedelta, PlainValidator(as_duration)]
 _SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 Interval = Annotated[Duration, _between(_SECOND, _HOUR, "must be between 1s and 1h")]
 Timeout = Annotated[Duration, _between(_SECOND / 10, 2 * _MINUTE, "must be between 100ms and 2m")]

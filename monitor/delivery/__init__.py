@@ -24,7 +24,7 @@ from monitor.clock import Clock
 from monitor.delivery.queue import Jitter, Queue, Settings
 from monitor.delivery.turns import RECENT, Turns
 from monitor.metrics import Instruments
-from monitor.model import Mute, Notification, QueueStatus
+from monitor.model import Mute, Notification, QueueStatus, Record, Tested
 from monitor.notify.channel import StateChannel
 from monitor.routing import Receiver
 from monitor.store import Change, Contents, Store
@@ -140,12 +140,26 @@ class Delivery:
         found = (queue.status() for queue in self._queues.values())
         return tuple(status for status in found if status.configured or status.pending)
 
-    def recent(self) -> tuple[Notification, ...]:
-        """The latest notifications with what has become of them, the newest first."""
-        known = {row.id: row for row in self._turns.settled}
+    def records(self) -> tuple[Record, ...]:
+        """What waits, and the latest of what was told, the newest first."""
+        now, waiting = self._clock(), list[Notification]()
         for queue in self._queues.values():
-            known |= queue.rows
-        return tuple(heapq.nlargest(RECENT, known.values(), key=lambda row: row.created_at))
+            waiting += queue.pending()
+        settled = heapq.nlargest(RECENT, self._turns.settled, key=lambda row: row.created_at)
+        rows = sorted((*waiting, *settled), key=lambda row: row.created_at, reverse=True)
+        return tuple(self._queues[row.receiver].record(row, now) for row in rows)
+
+    async def test(self, receiver: str | None = None) -> tuple[Tested, ...]:
+        """Send a marked test alert to every receiver, or to this one, past all queues, filters and mutes.
+
+        `receiver`: a name; also the first part of one, before a slash.
+        """
+        chosen = [
+            queue
+            for name, queue in self._queues.items()
+            if queue.settings is not None and receiver in {None, name, name.partition("/")[0]}
+        ]
+        return tuple(await asyncio.gather(*(self._turns.test(queue) for queue in chosen)))
 
     # Workers
 

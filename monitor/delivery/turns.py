@@ -14,7 +14,7 @@ from monitor import messages, outbox
 from monitor.clock import Clock
 from monitor.delivery.queue import Jitter, Queue, log_fields
 from monitor.metrics import Instruments
-from monitor.model import Message, MessageKind, Mute, Notification
+from monitor.model import Message, MessageKind, Mute, Notification, Tested
 from monitor.notify.channel import MessageChannel, SendError, StateChannel, Wire, still_to_wait
 from monitor.store import Change, Store
 
@@ -123,6 +123,46 @@ class Turns:
             [outbox.delivered(message, row, now) for row in rows if not row.settled],
             done=(message.id,),
         )
+
+    async def test(self, queue: Queue) -> Tested:
+        """Send a test alert to a receiver, past its queue, and put on record what came of it."""
+        now = self.clock()
+        alert = messages.test_alert(queue.name, now)
+        row = Notification(
+            outbox.notification_id(queue.name, alert, MessageKind.FIRING, now),
+            queue.name,
+            MessageKind.FIRING,
+            alert,
+            now,
+            one_shot=True,
+        )
+        error: SendError | None = None
+        if queue.settings is None:
+            return Tested(queue.name, "it is not configured", 0)
+        if isinstance(queue.settings.channel, StateChannel):
+            told = await queue.settings.channel.tell(self._wire(queue), [row], all_of_it=True)
+            error = None if told.accepted else next(iter(told.failures), None)
+        else:
+            manner = replace(
+                queue.manner(queue.settings.channel.group_by, self.external_url), group_wait=timedelta(0)
+            )
+            message = outbox.compose(outbox.Standing(queue.name, (row,)), manner, now).message
+            if message is None:
+                raise RuntimeError("a test alert is always due")
+            row = replace(row, message_id=message.id)
+            try:
+                await queue.settings.channel.send(self._wire(queue), message)
+            except SendError as failed:
+                error = failed
+        done = self.clock()
+        row = (
+            replace(row, attempts=1, delivered_at=done)
+            if error is None
+            else replace(row, attempts=1, dropped_at=done, last_error=str(error))
+        )
+        self.settled.append(row)
+        await self.store.commit(Change(notifications=(row,)))
+        return Tested(queue.name, None if error is None else str(error), (done - now).total_seconds())
 
     async def _tell(self, queue: Queue, channel: StateChannel) -> timedelta | None:
         now, every = self.clock(), channel.resend_every

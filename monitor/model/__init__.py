@@ -30,7 +30,7 @@ from monitor.model.batch import (
     Urgency,
 )
 from monitor.model.message import Entry, Message, Mute, Notification, QueueStatus
-from monitor.model.views import DiscoveryStatus, Snapshot
+from monitor.model.views import DiscoveryStatus, Record, Snapshot, Tested
 
 __all__ = [
     "AccountStatus",
@@ -58,6 +58,7 @@ __all__ = [
     "Phase",
     "Progress",
     "QueueStatus",
+    "Record",
     "Resolution",
     "Sample",
     "Severity",
@@ -65,6 +66,7 @@ __all__ = [
     "State",
     "Status",
     "Target",
+    "Tested",
     "Throttle",
     "ThrottleRule",
     "Urgency",

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from monitor.model.alert import AlertState
 from monitor.model.batch import AccountStatus, Status
-from monitor.model.message import QueueStatus
+from monitor.model.message import Mute, Notification, QueueStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,24 @@ class DiscoveryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A notification as people look at it: with what it waits for."""
+
+    notification: Notification
+    waits_for: str | None = None  # None: it waits for nothing, it is settled
+    until: datetime | None = None  # None: not known, or as soon as it can be
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What came of a test alert to one receiver."""
+
+    receiver: str
+    error: str | None  # None: it was taken
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What every view (metrics, API, page, terminal) is drawn from."""
 
@@ -28,6 +46,7 @@ class Snapshot:
     accounts: tuple[AccountStatus, ...] = ()
     queues: tuple[QueueStatus, ...] = ()
     discoveries: tuple[DiscoveryStatus, ...] = ()
+    mutes: tuple[Mute, ...] = ()
     store_writable: bool = True
 
     @property

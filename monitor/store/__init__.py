@@ -122,19 +122,20 @@ class Store:
         receiver: str | None = None,
         before: datetime | None = None,
         count: int,
-    ) -> tuple[Notification, ...]:
+    ) -> tuple[Notification, ...] | None:
         """What is on record of who was told what, the newest first; without what is still to be written.
 
-        `batch_id`: or the beginning of one. Empty when the file cannot be read, which the log says.
+        `batch_id`: or the beginning of one. None: the file cannot be read now, as the log says.
         """
         read = partial(self._file.history, batch_id, receiver, before, count)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, read)
-        except (sqlite3.Error, ValueError) as error:
+            async with asyncio.timeout(COMMIT_PATIENCE):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+        except (sqlite3.Error, ValueError, TimeoutError) as error:
             logger.warning(
                 "the record cannot be read", extra={"path": self._path, "error": type(error).__name__}
             )
-            return ()
+            return None
 
     async def close(self) -> None:
         """Write what is left, within CLOSE_PATIENCE, and let go of the file. Closing twice does nothing."""

@@ -1,8 +1,10 @@
 """The HTTP surface: metrics, the JSON that views read, the page, health, reload.
 
-Everything is drawn from a Snapshot; nothing here changes what is watched but the call to reload.
+Everything is drawn from a Snapshot; nothing here changes what is
+watched but the call to reload, and whom is told but a mute.
 """
 
-from monitor.web.server import ReloadRefusedError, Settings, Surface, serve
+from monitor.web.server import Settings, serve
+from monitor.web.surface import ReloadRefusedError, Surface
 
 __all__ = ["ReloadRefusedError", "Settings", "Surface", "serve"]

@@ -56,16 +56,16 @@ def worst_first(batches: tuple[Status, ...]) -> list[Status]:
 
 def batches(snapshot: Snapshot) -> dict[str, Any]:
     """The answer of `/api/v1/batches`."""
-    return _success(
+    return success(
         {
-            "at": _time(snapshot.at),
+            "at": time(snapshot.at),
             "version": __version__,
             "batches": [_batch(status) for status in worst_first(snapshot.batches)],
             "accounts": [_account(account) for account in snapshot.accounts],
             "discoveries": [
                 {
                     "account": one.account,
-                    "last_success": _time(one.last_success_at),
+                    "last_success": time(one.last_success_at),
                     "batches_over_limit": one.over_limit,
                 }
                 for one in snapshot.discoveries
@@ -79,21 +79,22 @@ def alerts(snapshot: Snapshot) -> dict[str, Any]:
     found = [_labelled(subject, state) for subject, state in _standing(snapshot)]
     found.sort(key=lambda state: state.since, reverse=True)
     found.sort(key=lambda state: (state.phase is not Phase.FIRING, _SEVERITY_ORDER.index(state.severity)))
-    return _success({"at": _time(snapshot.at), "alerts": [_alert(state) for state in found]})
+    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in found]})
 
 
 def explanations(status: Status, found: Iterable[Explanation], now: datetime) -> dict[str, Any]:
     """The answer of `/api/v1/explain`: a batch, and each alert with why it does or does not fire."""
-    return _success(
+    return success(
         {
-            "at": _time(now),
+            "at": time(now),
             "batch": _batch(status),
             "explanations": [
                 {
                     "alertname": one.alert.value,
                     "state": one.standing,
                     "why": one.why,
-                    "fires_at": _time(one.fires_at),
+                    "fires_at": time(one.fires_at),
+                    "not_told": [{"receiver": name, "why": why} for name, why in one.not_told],
                 }
                 for one in found
             ],
@@ -123,7 +124,7 @@ def _labelled(subject: Status | AccountStatus, state: AlertState) -> AlertState:
     return replace(state, labels=messages.account_labels(state.name, state.severity, subject))
 
 
-def _success(data: dict[str, Any]) -> dict[str, Any]:
+def success(data: dict[str, Any]) -> dict[str, Any]:
     return {"status": "success", "data": data}
 
 
@@ -142,14 +143,14 @@ def _batch(status: Status) -> dict[str, Any]:
         "idle_seconds": assessed.idle_seconds,
         "stall_after_seconds": assessed.stall_after_seconds,
         "completed_calls_per_second": assessed.calls_per_second,
-        "estimated_end": _time(assessed.estimated_end),
+        "estimated_end": time(assessed.estimated_end),
         "projected_missed_calls": assessed.projected_missed,
         "projected_missed_calls_range": assessed.projected_missed_range,
         "needed_calls_per_second": assessed.needed_calls_per_second,
         "outcomes": None if status.outcomes is None else _outcomes(status.outcomes),
-        "last_success": _time(status.last_success_at),
-        "last_poll": _time(status.last_poll_at),
-        "next_poll": _time(status.next_poll_at),
+        "last_success": time(status.last_success_at),
+        "last_poll": time(status.last_poll_at),
+        "next_poll": time(status.next_poll_at),
         "failing": _failing(status.failing),
         "alerts": [
             _alert(_labelled(status, state)) for state in status.alerts if state.phase is not Phase.TOLD
@@ -162,17 +163,17 @@ def _batch(status: Status) -> dict[str, Any]:
             "completed_calls": seen.completed,
             "paused": seen.paused,
             "throttle": seen.throttle,
-            "created": _time(seen.created),
-            "window_start": _time(seen.window_start),
-            "window_end": _time(seen.window_end),
-            "ended": _time(seen.ended_at),
-            "last_progress": _time(status.progress.last_progress_at),
+            "created": time(seen.created),
+            "window_start": time(seen.window_start),
+            "window_end": time(seen.window_end),
+            "ended": time(seen.ended_at),
+            "last_progress": time(status.progress.last_progress_at),
         }
     return answer
 
 
 def _outcomes(outcomes: Outcomes) -> dict[str, Any]:
-    return {"at": _time(outcomes.at)} | {
+    return {"at": time(outcomes.at)} | {
         status.name.lower(): getattr(outcomes, status.name.lower()) for status in CallStatus
     }
 
@@ -181,7 +182,7 @@ def _account(account: AccountStatus) -> dict[str, Any]:
     return {
         "account": account.name,
         "up": account.up,
-        "last_success": _time(account.last_success_at),
+        "last_success": time(account.last_success_at),
         "failing": _failing(account.failing),
         "active_calls": account.active_calls,
         "allowed_concurrent_calls": account.allowed_concurrent_calls,
@@ -196,7 +197,7 @@ def _alert(state: AlertState) -> dict[str, Any]:
         "alertname": state.name.value,
         "state": state.phase.value,
         "severity": state.severity.value,
-        "since": _time(state.since),
+        "since": time(state.since),
         "labels": dict(state.labels),
         "annotations": dict(state.annotations),
     }
@@ -206,14 +207,14 @@ def _failing(failing: Failing | None) -> dict[str, Any] | None:
     if failing is None:
         return None
     return {
-        "since": _time(failing.since),
+        "since": time(failing.since),
         "polls": failing.count,
         "reason": failing.reason.value,
         "error": failing.message,
     }
 
 
-def _time(at: datetime | None) -> str | None:
+def time(at: datetime | None) -> str | None:
     return (
         None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 from aiohttp import hdrs, web
 
 from monitor import __version__, words
-from monitor.explain import Explanation
 from monitor.metrics import Instruments, render
-from monitor.model import Phase, Snapshot, Status
-from monitor.web import answers
+from monitor.model import Phase, Snapshot
+from monitor.web import answers, notifications
+from monitor.web.surface import ReloadRefusedError, Surface
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("monitor.web", "templates"),
@@ -39,7 +39,10 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-store",
 }
 _REQUEST_BODY_LIMIT = 4096
-"""Bytes. Nothing that is asked here needs a body."""
+"""Bytes. What is asked here is short."""
+
+_PAGE_RECORDS = 30
+"""Notifications on the page; `/api/v1/notifications` has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +54,6 @@ class Settings:
     external_url: str | None = None
 
 
-class ReloadRefusedError(Exception):
-    """The configuration was not taken over; its text says why, a line for each mistake."""
-
-
-class Surface(Protocol):
-    """What the HTTP surface needs of the running daemon."""
-
-    def snapshot(self) -> Snapshot:
-        """What is known now."""
-
-    def explain(self, batch_id: str) -> list[tuple[Status, tuple[Explanation, ...]]]:
-        """The watched batches whose id begins like this, each with why its alerts fire or do not."""
-
-    def healthy(self) -> bool:
-        """Whether the scheduler lives. That this can be asked shows that the loop does."""
-
-    def ready(self) -> bool:
-        """Whether every batch has been polled once, or tried."""
-
-    async def reload(self) -> None:
-        """Load the configuration anew; ReloadRefusedError when it cannot be taken over."""
-
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
 def _application(surface: Surface, instruments: Instruments) -> web.Application:
     app = web.Application(client_max_size=_REQUEST_BODY_LIMIT)
     app.add_routes(
@@ -86,6 +63,10 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
             web.get("/api/v1/batches", partial(_json, surface, answers.batches)),
             web.get("/api/v1/alerts", partial(_json, surface, answers.alerts)),
             web.get("/api/v1/explain", partial(_explain, surface)),
+            web.get("/api/v1/notifications", partial(notifications.notifications, surface)),
+            web.get("/api/v1/mutes", partial(notifications.mutes, surface)),
+            web.post("/api/v1/mutes", partial(notifications.mute, surface)),
+            web.post("/api/v1/test-alert", partial(notifications.test_alert, surface)),
             web.get("/-/healthy", partial(_healthy, surface)),
             web.get("/-/ready", partial(_ready, surface)),
             web.post("/-/reload", partial(_reload, surface)),
@@ -174,6 +155,8 @@ async def _page(surface: Surface, _: web.Request) -> web.Response:
         snapshot=snapshot,
         batches=batches,
         counts=counts,
+        batch_names={status.key.batch_id: status.batch for status in batches},
+        records=[notifications.record(one) for one in surface.latest_records(_PAGE_RECORDS)],
         firing=sorted(firing, key=lambda state: state.since, reverse=True),
         words=words,
     )

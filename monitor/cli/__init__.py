@@ -7,23 +7,16 @@ Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 aske
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import os
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 import click
 
 from monitor import __version__
-
-_DEFAULT_URL = "http://localhost:10042"
-_HTTP_TIMEOUT = 10.0
+from monitor.cli.asking import explain, mute, status, test_alert, unmute
+from monitor.cli.shared import fail
 
 _CONFIG_FILE = click.option(
     "--config.file",
@@ -41,7 +34,6 @@ _LOG_LEVEL = click.option(
 _LOG_FORMAT = click.option(
     "--log.format", "log_format", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True
 )
-_URL = click.option("--url", default=_DEFAULT_URL, show_default=True, help="Where the daemon answers.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,14 +42,13 @@ def cli() -> None:
     """Watches outbound call batches on Ultravox and speaks up before people are left uncalled."""
 
 
+for _command in (status, explain, mute, unmute, test_alert):
+    cli.add_command(_command)
+
+
 def main() -> None:
     """The entry point of the command."""
     cli(prog_name="batch-monitor")
-
-
-def _fail(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(1)
 
 
 @cli.command()
@@ -80,7 +71,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     Example: batch-monitor run --config.file config.yaml
     """
     if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
-        _fail(
+        fail(
             "No API key and no configuration. To watch every batch of your account:\n"
             "  ULTRAVOX_API_KEY=… batch-monitor run\n"
             "To choose, to be alerted and to name things, copy config.example.yaml, edit it, and run\n"
@@ -105,9 +96,9 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     try:
         asyncio.run(daemon())
     except (config.ConfigError, StoreError) as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")
+        fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")
 
 
 @cli.command("check-config")
@@ -123,7 +114,7 @@ def check_config(file: Path) -> None:
     try:
         found = config.load(file, os.environ)
     except config.ConfigError as error:
-        _fail(str(error))
+        fail(str(error))
     batches = sum(len(account.watches) for account in found.accounts)
     finding = sum(account.discovery is not None for account in found.accounts)
     more = f" and all that are found in {_count(finding, 'account')}" if finding else ""
@@ -135,51 +126,6 @@ def check_config(file: Path) -> None:
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-@cli.command()
-@_URL
-def status(url: str) -> None:
-    """Show the batches of a running daemon, the worst first, and the alerts that fire.
-
-    \b
-    Example: batch-monitor status --url http://monitor.example:10042
-    """
-    from rich.console import Console
-
-    from monitor import top
-
-    console = Console()
-    data, alerts = _ask(url, "batches"), _ask(url, "alerts")
-    try:
-        head = f"Ultravox Batch Monitor {data['version']} at {url}"
-        picture = top.screen(data, alerts["alerts"], head, width=console.width)
-    except (LookupError, TypeError, ValueError):
-        _fail(f"{url} answers something else than a batch monitor of version {__version__} does")
-    console.print(picture)
-
-
-@cli.command()
-@click.argument("batch_id")
-@_URL
-def explain(batch_id: str, url: str) -> None:
-    """Say why each alert of a batch fires or does not, with the numbers, and when it would.
-
-    BATCH_ID is the batch's id, or as much of its beginning as no other batch has.
-
-    \b
-    Example: batch-monitor explain 3c90c3cc
-    """
-    from rich.console import Console
-
-    from monitor import top
-
-    data = _ask(url, "explain?" + urllib.parse.urlencode({"batch_id": batch_id}))
-    try:
-        picture = top.explained(data)
-    except (LookupError, TypeError, ValueError):
-        _fail(f"{url} answers something else than a batch monitor of version {__version__} does")
-    Console().print(picture)
 
 
 @cli.command()
@@ -202,45 +148,17 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     from monitor.ultravox import UltravoxError
 
     if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
-        _fail("No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file")
+        fail("No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file")
     try:
         settings = config.load(config_file, os.environ) if config_file else config.load_default(os.environ)
         calls = asyncio.run(listing.read(settings, batch_id, clock=clock.utc_now))
     except (config.ConfigError, UltravoxError, listing.NotFoundError) as error:
-        _fail(str(error))
+        fail(str(error))
     if as_csv:
         listing.write_csv(calls, sys.stdout)
     elif calls:
         listing.print_table(calls, Console())
     click.echo(f"{_count(len(calls), 'call')} not made or failed", err=True)
-
-
-def _ask(url: str, what: str) -> dict[str, Any]:
-    """The `data` of one of the daemon's answers; ends the command when there is none."""
-    if not url.startswith(("http://", "https://")):
-        _fail(f"{url} is no address of a daemon: write it as http://HOST:PORT")
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/api/v1/{what}", timeout=_HTTP_TIMEOUT) as answer:  # noqa: S310 - http or https, see above
-            data: dict[str, Any] = json.load(answer)["data"]
-            data.keys()  # AttributeError: it is none of ours
-    except urllib.error.HTTPError as error:
-        with error:
-            _fail(_told(error) or f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        _fail(
-            f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"
-        )
-    return data
-
-
-def _told(answer: urllib.error.HTTPError) -> str | None:
-    """What the daemon itself says is wrong with the question."""
-    try:
-        text = json.load(answer)["error"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return text if isinstance(text, str) else None
 
 
 @cli.command()
@@ -281,9 +199,9 @@ def simulate(
             simulator.serve(story, speed=speed, host=host, port=port, clock=clock.utc_now, on_ready=ready)
         )
     except simulator.ScenarioError as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port")
+        fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port")
     except KeyboardInterrupt:
         pass
 
@@ -313,6 +231,6 @@ def demo(speed: float, seconds: float | None, port: int) -> None:
     try:
         asyncio.run(show.run(speed=speed, seconds=seconds, port=port))
     except OSError as error:
-        _fail(f"cannot listen on port {port}: {error.strerror or error}; choose another with --port")
+        fail(f"cannot listen on port {port}: {error.strerror or error}; choose another with --port")
     except KeyboardInterrupt:
         pass

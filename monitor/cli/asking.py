@@ -1,0 +1,164 @@
+"""The commands that ask a running daemon something."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import click
+
+from monitor import __version__
+from monitor.cli.shared import fail
+
+_HTTP_TIMEOUT = 10.0
+_TEST_TIMEOUT = 90.0  # a receiver that hangs is waited for by the daemon first
+
+_URL = click.option(
+    "--url", default="http://localhost:10042", show_default=True, help="Where the daemon answers."
+)
+
+
+@click.command()
+@_URL
+def status(url: str) -> None:
+    """Show the batches of a running daemon, the worst first, and the alerts that fire.
+
+    \b
+    Example: batch-monitor status --url http://monitor.example:10042
+    """
+    from rich.console import Console
+
+    from monitor import top
+
+    console = Console()
+    data, alerts = _ask(url, "batches"), _ask(url, "alerts")
+    try:
+        head = f"Ultravox Batch Monitor {data['version']} at {url}"
+        picture = top.screen(data, alerts["alerts"], head, width=console.width)
+    except (LookupError, TypeError, ValueError):
+        fail(f"{url} answers something else than a batch monitor of version {__version__} does")
+    console.print(picture)
+
+
+@click.command()
+@click.argument("batch_id")
+@_URL
+def explain(batch_id: str, url: str) -> None:
+    """Say why each alert of a batch fires or does not, with the numbers, and when it would.
+
+    BATCH_ID is the batch's id, or as much of its beginning as no other batch has.
+
+    \b
+    Example: batch-monitor explain 3c90c3cc
+    """
+    from rich.console import Console
+
+    from monitor import top
+
+    data = _ask(url, "explain?" + urllib.parse.urlencode({"batch_id": batch_id}))
+    try:
+        picture = top.explained(data)
+    except (LookupError, TypeError, ValueError):
+        fail(f"{url} answers something else than a batch monitor of version {__version__} does")
+    Console().print(picture)
+
+
+@click.command()
+@click.argument("batch_id")
+@click.option("--for", "duration", required=True, metavar="DURATION", help="Like 30m, 2h or 1h30m.")
+@_URL
+def mute(batch_id: str, duration: str, url: str) -> None:
+    """Hold all messages of a batch for a while.
+
+    What still fires when the mute ends is told then, and so is every end of the batch itself. What began and
+    ended in between is not. BATCH_ID is the batch's id, or as much of its beginning as no other batch has.
+
+    \b
+    Example: batch-monitor mute 3c90c3cc --for 2h
+    """
+    from monitor.config.values import as_duration
+
+    try:
+        seconds = as_duration(duration).total_seconds()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    data = _ask(url, "mutes", {"batch_id": batch_id, "for_seconds": seconds})
+    click.echo(f"{data.get('batch')} is muted until {data.get('until')}")
+
+
+@click.command()
+@click.argument("batch_id")
+@_URL
+def unmute(batch_id: str, url: str) -> None:
+    """End a mute now: what was held is told.
+
+    \b
+    Example: batch-monitor unmute 3c90c3cc
+    """
+    data = _ask(url, "mutes", {"batch_id": batch_id, "for_seconds": 0})
+    click.echo(f"{data.get('batch')} is not muted")
+
+
+@click.command("test-alert")
+@click.option("--receiver", help="Only this one.")
+@_URL
+def test_alert(receiver: str | None, url: str) -> None:
+    """Send a marked test alert through every receiver, past all queues, filters and mutes.
+
+    Says for each whether it was delivered, or why not; exits with 1 if one was not.
+
+    \b
+    Example: batch-monitor test-alert --receiver ops-chat
+    """
+    data = _ask(url, "test-alert", {} if receiver is None else {"receiver": receiver}, timeout=_TEST_TIMEOUT)
+    found = data.get("receivers")
+    if not found:
+        fail("no receiver is configured: alerts are in the log, the metrics and on the page only")
+    width = max(len(one["receiver"]) for one in found)
+    for one in found:
+        came_of_it = (
+            f"NOT DELIVERED: {one['error']}" if one["error"] else f"delivered in {one['seconds']:.2f} s"
+        )
+        click.echo(f"{one['receiver']:<{width}}  {came_of_it}")
+    if any(one["error"] for one in found):
+        sys.exit(1)
+
+
+def _ask(
+    url: str, what: str, body: dict[str, Any] | None = None, *, timeout: float = _HTTP_TIMEOUT
+) -> dict[str, Any]:
+    """The `data` of one of the daemon's answers; ends the command when there is none. With a body it is POSTed."""
+    if not url.startswith(("http://", "https://")):
+        fail(f"{url} is no address of a daemon: write it as http://HOST:PORT")
+    try:
+        request = urllib.request.Request(  # noqa: S310 - http or https, see above
+            f"{url.rstrip('/')}/api/v1/{what}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={} if body is None else {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the same
+            data: dict[str, Any] = json.load(answer)["data"]
+            data.keys()  # AttributeError: it is none of ours
+    except urllib.error.HTTPError as error:
+        with error:
+            fail(_told(error) or f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        fail(
+            f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"
+        )
+    return data
+
+
+def _told(answer: urllib.error.HTTPError) -> str | None:
+    """What the daemon itself says is wrong with the question."""
+    try:
+        text = json.load(answer)["error"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
