@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from monitor import messages
-from monitor.model import Alert, Entry, Labels, Message, MessageKind, Notification
+from monitor.model import Alert, AlertName, Entry, Labels, Message, MessageKind, Notification
 
 MOST_ENTRIES = 500
 """Alerts in one message. What is more comes in the next one."""
@@ -97,14 +97,17 @@ def over_while_muted(rows: Iterable[Notification], now: datetime) -> tuple[Notif
 def compose(standing: Standing, manner: Manner, now: datetime) -> Plan:
     """The next message, if one is due."""
     overtaken: list[Notification] = []
+    untold: dict[_Name, AlertName] = {}
     entries: list[tuple[Entry, list[Notification]]] = []
     for fingerprint, rows in _episodes(standing.waiting).items():
         entry = _entry(rows, heard=fingerprint in standing.heard)
         if isinstance(entry, str):
             overtaken += _overtaken(rows, entry, now)
+            if (by := rows[-1].superseded_by) is not None:
+                untold[_name(rows[-1].alert)] = by
         else:
             entries.append((entry, rows))
-    grouped = _Groups(standing, manner, [entry for entry, _ in entries])
+    grouped = _Groups(standing, manner, [entry for entry, _ in entries], untold)
     due: dict[Labels, tuple[int, datetime]] = {}
     able: dict[Labels, list[Entry]] = {}
     again: list[datetime] = []
@@ -216,19 +219,31 @@ def _not_before(rows: list[Notification], now: datetime) -> datetime | None:
     return max(until, default=None)
 
 
-def _subject(labels: Mapping[str, str]) -> tuple[str, str]:
-    return labels.get("batch_id", ""), labels.get("account", "")
+_Name = tuple[str, str, str]
+"""Of an alert: its name, its batch, its account. Labels are frozen when it fires, so these may differ in the rest."""
+
+
+def _name(alert: Alert, by: AlertName | None = None) -> _Name:
+    labels = dict(alert.labels)
+    name = labels.get("alertname", "") if by is None else by.value
+    return name, labels.get("batch_id", ""), labels.get("account", "")
 
 
 class _Groups:
     """Which entries belong together, and which have to wait for others."""
 
-    def __init__(self, standing: Standing, manner: Manner, entries: Iterable[Entry]) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        manner: Manner,
+        entries: Iterable[Entry],
+        untold: Mapping[_Name, AlertName],
+    ) -> None:
         self._standing = standing
         self._manner = manner
         fires = [entry.alert for entry in entries if entry.kind is not MessageKind.RESOLVED]
-        told = (dict(alert.labels) for alert in (*fires, *standing.heard.values()))
-        self._firing = {(labels.get("alertname"), _subject(labels)) for labels in told}
+        self._firing = {_name(alert) for alert in (*fires, *standing.heard.values())}
+        self._untold = untold  # superseded before they were told: what says more in their place
         self._busy_groups = {message.group for message in standing.under_way}
         self._busy = {entry.alert.labels for message in standing.under_way for entry in message.entries}
         self._busy |= {alert.labels for message in standing.under_way for alert in message.still}
@@ -237,7 +252,9 @@ class _Groups:
         """The group. What was superseded is told with what superseded it: it is no good news of its own."""
         labels = dict(entry.alert.labels)
         by = entry.superseded_by
-        if by is not None and (by.value, _subject(labels)) in self._firing:
+        while by is not None and (name := _name(entry.alert, by)) not in self._firing:
+            by = self._untold.get(name)
+        if by is not None:
             labels["alertname"] = by.value
         return self._group(labels)
 
