@@ -68,14 +68,16 @@ class Instruments:
             account,
         )
         self.notifications = self._counter(
-            "notifications", "Messages that a receiver has accepted.", ("receiver",)
+            "notifications",
+            "Messages that a receiver has accepted; of Alertmanager, notifications.",
+            ("receiver",),
         )
         self.notification_failures = self._counter(
             "notification_failures", "Tries to send a message that failed.", ("receiver", "reason")
         )
         self.notifications_dropped = self._counter(
             "notifications_dropped",
-            "Messages given up: their receiver did not take them for 24 h.",
+            "Notifications given up: their receiver has not taken them for give_up_after.",
             ("receiver",),
         )
         self.reload_successful = Gauge(

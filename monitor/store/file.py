@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from monitor.model import Message, Mute, Notification
+from monitor.store import schema
 from monitor.store.records import (
     ACCOUNT,
     BATCH,
@@ -46,67 +47,6 @@ RECENT_COUNT = 200
 
 RETELL_ENDS = timedelta(hours=24)
 """When the file was lost, ends this recent are told again: twice is better than never."""
-
-_SCHEMA_VERSION = 2
-_APPLICATION_ID = 0x55424D53  # "UBMS": tells our files from other programs'
-
-# Columns are what is searched by; the record beside them is the whole noun as JSON. Instants are Unix seconds.
-# An alert still fires, for its receiver, until the notification of its end is settled.
-_EPISODES = """CREATE VIEW episodes AS SELECT *,
-    kind != 'resolved' AND NOT one_shot AS opens,
-    (SELECT max(ended.settled_at) FROM notifications AS ended
-        WHERE ended.receiver = notifications.receiver AND ended.episode = notifications.episode
-        AND ended.kind = 'resolved') AS end_settled_at
-    FROM notifications"""
-_SINCE_2 = (
-    _EPISODES,
-    "CREATE INDEX notifications_by_batch ON notifications (batch_id, created_at)",
-    # What is about to be sent, in the form in which it is sent.
-    "CREATE TABLE messages (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE mutes (batch_id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
-    f"PRAGMA user_version = {_SCHEMA_VERSION}",
-)
-_SCHEMA = (
-    """CREATE TABLE batches (
-        agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
-        PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
-    "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE notifications (
-        id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL, kind TEXT NOT NULL,
-        one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
-        record TEXT NOT NULL, batch_id TEXT) WITHOUT ROWID""",
-    "CREATE INDEX notifications_by_age ON notifications (created_at)",
-    "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-    *_SINCE_2,
-)
-_FROM_1 = (
-    "DROP VIEW episodes",
-    "ALTER TABLE notifications ADD COLUMN batch_id TEXT",
-    """UPDATE notifications SET batch_id = (
-        SELECT json_extract(pair.value, '$[1]') FROM json_each(record, '$.alert.labels') AS pair
-        WHERE json_extract(pair.value, '$[0]') = 'batch_id')""",
-    *_SINCE_2,
-)
-
-_LOAD_NOTIFICATIONS = """
-    SELECT record FROM episodes
-    WHERE settled_at IS NULL OR settled_at >= :recently
-    OR (opens AND (end_settled_at IS NULL OR end_settled_at >= :recently))
-    OR id IN (SELECT id FROM notifications ORDER BY created_at DESC LIMIT :count)
-    ORDER BY created_at"""
-
-_HISTORY = """
-    SELECT record FROM notifications
-    WHERE (:batch_id IS NULL OR batch_id LIKE :batch_id || '%') AND (:receiver IS NULL OR receiver = :receiver)
-    AND (:before IS NULL OR created_at < :before)
-    ORDER BY created_at DESC, id LIMIT :count"""
-
-_PRUNE_NOTIFICATIONS = """
-    DELETE FROM notifications WHERE id IN (
-        SELECT id FROM episodes
-        WHERE settled_at < :long_ago
-        AND (NOT opens OR end_settled_at < :long_ago OR settled_at < :very_long_ago))"""
 
 
 class StoreError(Exception):
@@ -204,7 +144,7 @@ class StateFile:
         if self._db is None:
             return ()
         wanted = {"batch_id": batch_id, "receiver": receiver, "before": _seconds(before), "count": count}
-        return tuple(decode(NOTIFICATION, text) for (text,) in self._db.execute(_HISTORY, wanted))
+        return tuple(decode(NOTIFICATION, text) for (text,) in self._db.execute(schema.HISTORY, wanted))
 
     def close(self) -> None:
         """Let go of it. Closing twice does nothing."""
@@ -267,7 +207,7 @@ def _load(db: sqlite3.Connection, now: datetime) -> Contents:
     try:
         _prepare(db, now)
         notifications = db.execute(
-            _LOAD_NOTIFICATIONS, {"recently": (now - RECENT_SETTLED).timestamp(), "count": RECENT_COUNT}
+            schema.LOAD_NOTIFICATIONS, {"recently": (now - RECENT_SETTLED).timestamp(), "count": RECENT_COUNT}
         )
         return Contents(
             notifications=tuple(decode(NOTIFICATION, text) for (text,) in notifications),
@@ -293,11 +233,11 @@ def _load(db: sqlite3.Connection, now: datetime) -> Contents:
 def _prepare(db: sqlite3.Connection, now: datetime) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     new = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if not new and db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+    if not new and db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
         raise StoreError("it is another program's database; storage.path must name a file of its own")
-    if version > _SCHEMA_VERSION:
+    if version > schema.VERSION:
         raise StoreError(
-            f"a newer version of this monitor wrote it (schema {version}, this one knows {_SCHEMA_VERSION}); "
+            f"a newer version of this monitor wrote it (schema {version}, this one knows {schema.VERSION}); "
             "run that version, or move the file away to start without it"
         )
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -305,10 +245,10 @@ def _prepare(db: sqlite3.Connection, now: datetime) -> None:
         raise _DamagedError(found)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # a commit that has returned survives a power cut
-    if not new and version < _SCHEMA_VERSION:
+    if not new and version < schema.VERSION:
         _back_up(db, version)
     with _Transaction(db):
-        for statement in _SCHEMA if new else _FROM_1 if version < _SCHEMA_VERSION else ():
+        for statement in schema.CREATE if new else schema.FROM_1 if version < schema.VERSION else ():
             db.execute(statement)
         _prune(db, now)
 
@@ -326,7 +266,7 @@ def _prune(db: sqlite3.Connection, now: datetime) -> None:
     db.execute("DELETE FROM batches WHERE dropped_at < ?", ((now - KEEP_DROPPED).timestamp(),))
     db.execute("DELETE FROM mutes WHERE until < ?", (now.timestamp(),))
     db.execute(
-        _PRUNE_NOTIFICATIONS,
+        schema.PRUNE_NOTIFICATIONS,
         {
             "long_ago": (now - KEEP_SETTLED).timestamp(),
             "very_long_ago": (now - KEEP_FIRING).timestamp(),

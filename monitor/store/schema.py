@@ -1,0 +1,66 @@
+"""The tables of the state file, how those of earlier versions become them, and the questions that are not one line.
+
+Columns are what is searched by; the record beside them is the whole noun as JSON. Instants are Unix seconds.
+"""
+
+from __future__ import annotations
+
+VERSION = 2
+APPLICATION_ID = 0x55424D53  # "UBMS": tells our files from other programs'
+
+# An alert still fires, for its receiver, until the notification of its end is settled.
+_EPISODES = """CREATE VIEW episodes AS SELECT *,
+    kind != 'resolved' AND NOT one_shot AS opens,
+    (SELECT max(ended.settled_at) FROM notifications AS ended
+        WHERE ended.receiver = notifications.receiver AND ended.episode = notifications.episode
+        AND ended.kind = 'resolved') AS end_settled_at
+    FROM notifications"""
+_SINCE_2 = (
+    _EPISODES,
+    "CREATE INDEX notifications_by_batch ON notifications (batch_id, created_at)",
+    # What is about to be sent, in the form in which it is sent.
+    "CREATE TABLE messages (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE mutes (batch_id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+    f"PRAGMA user_version = {VERSION}",
+)
+CREATE = (
+    """CREATE TABLE batches (
+        agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
+        PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
+    "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE notifications (
+        id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL, kind TEXT NOT NULL,
+        one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
+        record TEXT NOT NULL, batch_id TEXT) WITHOUT ROWID""",
+    "CREATE INDEX notifications_by_age ON notifications (created_at)",
+    "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    *_SINCE_2,
+)
+FROM_1 = (
+    "DROP VIEW episodes",
+    "ALTER TABLE notifications ADD COLUMN batch_id TEXT",
+    """UPDATE notifications SET batch_id = (
+        SELECT json_extract(pair.value, '$[1]') FROM json_each(record, '$.alert.labels') AS pair
+        WHERE json_extract(pair.value, '$[0]') = 'batch_id')""",
+    *_SINCE_2,
+)
+
+LOAD_NOTIFICATIONS = """
+    SELECT record FROM episodes
+    WHERE settled_at IS NULL OR settled_at >= :recently
+    OR (opens AND (end_settled_at IS NULL OR end_settled_at >= :recently))
+    OR id IN (SELECT id FROM notifications ORDER BY created_at DESC LIMIT :count)
+    ORDER BY created_at"""
+
+HISTORY = """
+    SELECT record FROM notifications
+    WHERE (:batch_id IS NULL OR batch_id LIKE :batch_id || '%') AND (:receiver IS NULL OR receiver = :receiver)
+    AND (:before IS NULL OR created_at < :before)
+    ORDER BY created_at DESC, id LIMIT :count"""
+
+PRUNE_NOTIFICATIONS = """
+    DELETE FROM notifications WHERE id IN (
+        SELECT id FROM episodes
+        WHERE settled_at < :long_ago
+        AND (NOT opens OR end_settled_at < :long_ago OR settled_at < :very_long_ago))"""
