@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CONFIG ?= $(wildcard config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack check format bench bench-foresight bench-budget lock clean
+.PHONY: help demo run test test-stack check format bench bench-foresight bench-budget bench-delivery lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-foresight: $(VENV)/.dev  ## who is warned how early, beside a linear extra
 
 bench-budget: $(VENV)/.dev  ## requests a minute of an account of 1,000 batches; takes eleven minutes of real time
 	$(BIN)/python -m benchmarks.budget $(ARGS)
+
+bench-delivery: $(VENV)/.dev  ## what a message costs beside a bare POST of the same bytes, and its commits
+	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

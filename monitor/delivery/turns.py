@@ -54,6 +54,10 @@ class Turns:
         if isinstance(queue.settings.channel, StateChannel):
             if wait := still_to_wait(queue.paused_until, self.clock()):
                 return wait
+            if queue.under_way:  # of the time when it was sent messages: its notifications are told as states
+                done = tuple(queue.under_way)
+                queue.under_way.clear()
+                await self.store.commit(Change(done_messages=done))
             return await self._tell(queue, queue.settings.channel)
         return await self._send_due(queue)
 
