@@ -1,10 +1,14 @@
-"""Who wants which alert, when a receiver is muted, until when."""
+"""Who wants which alert, when a receiver is muted, until when; and what the configuration makes of it."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import zoneinfo
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from samples import account, status
 
-from monitor import messages
+from monitor import config, messages
 from monitor.model import AlertName, Severity
-from monitor.routing import LONGEST_MUTE, Route, TimeInterval
+from monitor.routing import LONGEST_MUTE, Pacing, Route, TimeInterval
 
 MIN, DAY = timedelta(minutes=1), timedelta(days=1)
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
@@ -388,3 +392,108 @@ def changes_of(zone):
             changes.append((after, offset, after.astimezone(zone).utcoffset()))
         before = after
     return tuple(changes)
+
+
+# The configuration
+
+PAGE = (Path(__file__).parent.parent / "docs/receivers.md").read_text(encoding="utf-8")
+MINIMAL = "accounts: [{name: main, api_key: '${KEY}'}]\n"
+
+
+def load(tmp_path, receiver):
+    path = tmp_path / "config.yaml"
+    text = MINIMAL + "receivers:\n  - name: crm\n    webhook: {url: 'https://crm.example/'}\n" + receiver
+    path.write_text(text, encoding="utf-8")
+    found = config.load(path, {"KEY": "Zk3hQ9aB.0123456789abcdef0123456789abcdef", "TEAM": "growth"})
+    return found.routes["crm"], found.pacing["crm"]
+
+
+def test_a_receiver_that_says_nothing_has_the_defaults(tmp_path):
+    assert load(tmp_path, "") == (Route(), Pacing())
+    assert Pacing() == Pacing(timedelta(seconds=30), timedelta(hours=24), 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "route"),
+    [
+        (
+            "only: [BatchStalled, BatchEndedIncomplete, BatchStalled]",
+            Route(only=frozenset({AlertName.BATCH_STALLED, AlertName.BATCH_ENDED_INCOMPLETE})),
+        ),
+        ("only: null", Route()),
+        ("severity_at_least: critical", Route(severity_at_least=Severity.CRITICAL)),
+        ("match: {team: growth, account: [main, second]}", match(team="growth", account=["main", "second"])),
+        ("match: {team: '${TEAM}', batch_id: ''}", match(team="growth", batch_id="")),
+        ("match: {}", Route()),
+        ("mute_time_intervals: []", Route()),
+        (
+            "mute_time_intervals: [{times: [{start_time: '18:00', end_time: '24:00'}, {start_time: '22:30', end_time: '06:05'}]}]",
+            muted(interval(["18:00-24:00", "22:30-06:05"], location=ZoneInfo("UTC"))),
+        ),
+        (
+            "mute_time_intervals: [{weekdays: ['monday:wednesday', Sunday], location: Europe/Berlin}, {weekdays: [friday]}]",
+            muted(
+                interval(weekdays=[MON, TUE, WED, SUN], location=BERLIN),
+                interval(weekdays=[FRI], location=ZoneInfo("UTC")),
+            ),
+        ),
+    ],
+)
+def test_what_a_receiver_is_told(tmp_path, text, route):
+    assert load(tmp_path, f"    {text}\n")[0] == route
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("monday", {MON}),
+        ("sunday:sunday", {SUN}),
+        ("monday:sunday", set(range(7))),
+        ("saturday:monday", {SAT, SUN, MON}),
+        ("sunday:saturday", set(range(7))),
+        ("WEDNESDAY:Thursday", {WED, THU}),
+    ],
+)
+def test_ranges_of_weekdays_hold_both_ends_and_may_run_over_the_week_s_end(tmp_path, text, days):
+    [route, _] = load(tmp_path, f"    mute_time_intervals: [{{weekdays: [{text}]}}]\n")
+    assert route.mute_time_intervals[0].weekdays == days
+
+
+@pytest.mark.parametrize(
+    ("text", "pacing"),
+    [
+        ("group_wait: 0s", Pacing(group_wait=timedelta(0))),
+        ("group_wait: 1h", Pacing(group_wait=timedelta(hours=1))),
+        ("give_up_after: 1h", Pacing(give_up_after=timedelta(hours=1))),
+        ("give_up_after: 30d", Pacing(give_up_after=timedelta(days=30))),
+        ("max_messages_per_minute: 1", Pacing(max_messages_per_minute=1)),
+        ("max_messages_per_minute: 6000", Pacing(max_messages_per_minute=6000)),
+    ],
+)
+def test_how_fast_a_receiver_is_told(tmp_path, text, pacing):
+    assert load(tmp_path, f"    {text}\n")[1] == pacing
+
+
+def test_each_receiver_has_its_own_and_alertmanager_may_be_told_less_too(tmp_path):
+    second = "  - {name: oncall, alertmanager: {urls: ['http://alertmanager:9093']}, severity_at_least: warning, give_up_after: 2h}\n"
+    assert load(tmp_path, "    group_wait: 5s\n" + second) == (Route(), Pacing(timedelta(seconds=5)))
+    found = config.load(tmp_path / "config.yaml", {"KEY": "Zk3hQ9aB.0123456789abcdef0123456789abcdef"})
+    assert found.routes["oncall"] == Route(severity_at_least=Severity.WARNING)
+    assert found.pacing["oncall"].give_up_after == timedelta(hours=2)
+    assert found.routes.keys() == found.pacing.keys() == found.receivers.keys()
+
+
+def test_what_the_page_shows_is_muted_by_night_and_over_the_weekend(tmp_path):
+    [shown] = re.findall(r"^    mute_time_intervals:\n(?: {6}- .*\n)+", PAGE, flags=re.MULTILINE)
+    [route, _] = load(tmp_path, shown)
+    assert route.muted_until(utc("2026-10-23 16:00")) == utc(
+        "2026-10-26 07:00"
+    )  # Friday evening to Monday morning
+    assert route.muted_until(utc("2026-10-26 07:00")) is None
+
+
+def test_time_zones_are_there_where_the_system_has_none():
+    """Slim images have no zone files: those of the package that is installed with the monitor serve."""
+    script = "from zoneinfo import ZoneInfo, reset_tzpath; reset_tzpath([]); print(ZoneInfo('Europe/Berlin'))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "Europe/Berlin\n"

@@ -22,6 +22,7 @@ from monitor.config.texts import explained
 from monitor.evaluate import Rules
 from monitor.model import BatchKey, Target
 from monitor.notify.channel import Channel
+from monitor.routing import Pacing, Route, TimeInterval
 from monitor.web import Settings as WebSettings
 
 SIZE_LIMIT = 4 * 1024 * 1024
@@ -68,6 +69,8 @@ class Config:
     account_interval: timedelta  # between two probes of an account
     outcomes_interval: timedelta  # between two readings of a running batch's outcomes
     receivers: Mapping[str, Channel]
+    routes: Mapping[str, Route]  # of each receiver: what it is told,
+    pacing: Mapping[str, Pacing]  # and how fast
     links: messages.Links
     storage_path: Path | None
     web: WebSettings
@@ -124,6 +127,8 @@ def _read(
             for receiver, channel in zip(file.receivers, channels, strict=True)
             if channel is not None
         },
+        routes={receiver.name: _route(receiver) for receiver in file.receivers},
+        pacing={receiver.name: _pacing(receiver) for receiver in file.receivers},
         links=messages.Links(file.links.dashboard_url, file.links.runbook_url),
         storage_path=None if file.storage.path is None else folder / file.storage.path,
         web=WebSettings(host, port, file.web.external_url),
@@ -298,3 +303,20 @@ def _overridden(rule: Rule, block: schema.OneShotAlert) -> Rule:
         if "repeat_every" in block.model_fields_set:  # null is a value: never
             rule = replace(rule, repeat_every=block.repeat_every)
     return rule
+
+
+def _route(receiver: schema.Receiver) -> Route:
+    intervals = tuple(
+        TimeInterval(
+            tuple((one.start_time, one.end_time) for one in interval.times or ()),
+            frozenset().union(*interval.weekdays or ()),
+            interval.location,
+        )
+        for interval in receiver.mute_time_intervals
+    )
+    only = None if receiver.only is None else frozenset(receiver.only)
+    return Route(only, receiver.severity_at_least, tuple(receiver.match.items()), intervals)
+
+
+def _pacing(receiver: schema.Receiver) -> Pacing:
+    return Pacing(receiver.group_wait, receiver.give_up_after, receiver.max_messages_per_minute)
