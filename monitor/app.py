@@ -19,7 +19,7 @@ from aiohttp.web import AppRunner
 from monitor import notify, targets, ultravox, web
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError, Files
-from monitor.delivery import Delivery, Settings
+from monitor.delivery import Delivery
 from monitor.metrics import Instruments, code_label
 from monitor.model import BatchKey
 from monitor.poller import Book, Poller, close_clients
@@ -207,9 +207,7 @@ class App:
     ) -> None:
         """Make what is running what the configuration says. Nothing here can be refused any more."""
         self.book.links = config.links
-        self.book.receivers = self.delivery.set_receivers(
-            {name: Settings(channel) for name, channel in config.receivers.items()}
-        )
+        self.book.receivers = self.delivery.set_receivers(config.receivers)
         for account in config.accounts:
             await self._apply_account(account, config)
         configured = _configured(config)

@@ -27,20 +27,11 @@ from monitor.model import (
     Status,
 )
 
-RESERVED_LABELS = frozenset(
-    {
-        "alertname",
-        "severity",
-        "account",
-        "agent_id",
-        "batch_id",
-        "batch",
-        "agent",
-        "throttle",
-        "job",
-        "instance",
-    }
-    | {"state", "status", "alert", "le", "quantile"}
+ALERT_LABELS = frozenset({"alertname", "severity", "account", "agent_id", "batch_id", "batch"})
+"""Labels that we give alerts; those about accounts have the first three."""
+
+RESERVED_LABELS = ALERT_LABELS | frozenset(
+    {"agent", "throttle", "job", "instance"} | {"state", "status", "alert", "le", "quantile"}
 )
 """Labels that we or Prometheus set: a configuration may not."""
 

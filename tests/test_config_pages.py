@@ -151,7 +151,7 @@ def test_the_example_says_the_defaults(tmp_path):
     assert replace(account.discovery, by_agent={}) == replace(least_account.discovery, by_agent={})
     assert (found.web.host, found.web.port) == (least.web.host, least.web.port)
     assert found.storage_path.name == least.storage_path.name
-    oncall, crm = found.receivers["oncall"], found.receivers["crm"]
+    oncall, crm = found.receivers["oncall"].channel, found.receivers["crm"].channel
     assert isinstance(oncall, alertmanager.Settings)
     assert isinstance(crm, webhook.Settings)
     assert oncall.timeout == alertmanager.Settings(()).timeout

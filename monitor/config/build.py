@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from monitor import messages, targets, ultravox
+from monitor import delivery, messages, targets, ultravox
 from monitor.alerts import KINDS, Policy, Rule, default_rule
 from monitor.config import document, schema
 from monitor.config.checks import Secrets, checked
@@ -21,7 +21,7 @@ from monitor.config.document import Document, Mistake, Steps
 from monitor.config.texts import explained
 from monitor.evaluate import Rules
 from monitor.model import BatchKey, Target
-from monitor.notify.channel import Channel
+from monitor.routing import Pacing, Route, TimeInterval
 from monitor.web import Settings as WebSettings
 
 SIZE_LIMIT = 4 * 1024 * 1024
@@ -67,7 +67,7 @@ class Config:
     interval: timedelta  # between two polls of a running batch
     account_interval: timedelta  # between two probes of an account
     outcomes_interval: timedelta  # between two readings of a running batch's outcomes
-    receivers: Mapping[str, Channel]
+    receivers: Mapping[str, delivery.Settings]
     links: messages.Links
     storage_path: Path | None
     web: WebSettings
@@ -120,7 +120,7 @@ def _read(
         account_interval=file.poll.account_interval,
         outcomes_interval=file.poll.outcomes_interval,
         receivers={
-            receiver.name: channel
+            receiver.name: delivery.Settings(channel, _route(receiver), _pacing(receiver))
             for receiver, channel in zip(file.receivers, channels, strict=True)
             if channel is not None
         },
@@ -298,3 +298,20 @@ def _overridden(rule: Rule, block: schema.OneShotAlert) -> Rule:
         if "repeat_every" in block.model_fields_set:  # null is a value: never
             rule = replace(rule, repeat_every=block.repeat_every)
     return rule
+
+
+def _route(receiver: schema.Receiver) -> Route:
+    intervals = tuple(
+        TimeInterval(
+            tuple((one.start_time, one.end_time) for one in interval.times or ()),
+            frozenset().union(*interval.weekdays or ()),
+            interval.location,
+        )
+        for interval in receiver.mute_time_intervals
+    )
+    only = None if receiver.only is None else frozenset(receiver.only)
+    return Route(only, receiver.severity_at_least, tuple(receiver.match.items()), intervals)
+
+
+def _pacing(receiver: schema.Receiver) -> Pacing:
+    return Pacing(receiver.group_wait, receiver.give_up_after, receiver.max_messages_per_minute)

@@ -1,4 +1,4 @@
-"""What one value alone cannot tell: secrets and where they come from, what must be unique, one channel each.
+"""What one value alone cannot tell: secrets and where they come from, what must be unique, what goes with a channel.
 
 These look at the raw data, so that they speak even when something else is wrong with it.
 """
@@ -106,8 +106,11 @@ def checked(found: Document, secrets: Secrets) -> tuple[list[SecretStr | None], 
         one for at, account in _blocks(found.data, "accounts") for one in _blocks(account, "batches", at)
     ]
     _unique(found, batches, ("agent_id", "batch_id"), "this batch")
-    _unique(found, _blocks(found.data, "receivers"), ("name",), "a receiver of this name")
-    return keys, [_channel(found, secrets, at, receiver) for at, receiver in _blocks(found.data, "receivers")]
+    receivers = _blocks(found.data, "receivers")
+    _unique(found, receivers, ("name",), "a receiver of this name")
+    for at, receiver in receivers:
+        _routing(found, at, receiver)
+    return keys, [_channel(found, secrets, at, receiver) for at, receiver in receivers]
 
 
 def _blocks(data: Any, key: str, at: Steps = ()) -> list[tuple[Steps, dict[str, Any]]]:
@@ -154,6 +157,25 @@ def _channel(found: Document, secrets: Secrets, at: Steps, receiver: dict[str, A
     if url is not None and block.get("url") is None:
         _check_url(found, here, url)
     return None if url is None else webhook.Settings(url, secret, _timeout(block))
+
+
+_NOT_FOR_ALERTMANAGER = {
+    "group_wait": "means nothing to Alertmanager, which groups by its own group_wait: leave it out",
+    "max_messages_per_minute": "means nothing to Alertmanager, which is told all that holds each minute: leave it out",
+}
+
+
+def _routing(found: Document, at: Steps, receiver: dict[str, Any]) -> None:
+    """What a receiver is told, and how fast."""
+    for key, text in _NOT_FOR_ALERTMANAGER.items():
+        if receiver.get("alertmanager") is not None and receiver.get(key) is not None:
+            found.mistake((*at, key), text, at_key=True)
+    for place, interval in _blocks(receiver, "mute_time_intervals", at):
+        if interval.get("times") is None and interval.get("weekdays") is None:
+            found.mistake(place, "must have times or weekdays: without either it would mute for ever")
+        for here, times in _blocks(interval, "times", place):
+            if isinstance(times.get("start_time"), str) and times["start_time"] == times.get("end_time"):
+                found.mistake((*here, "end_time"), "is the start: for a whole day, leave out `times`")
 
 
 def _check_url(found: Document, here: Steps, url: SecretStr) -> None:

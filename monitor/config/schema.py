@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,20 +16,29 @@ from monitor.config.values import (
     AlertSeverity,
     BaseUrl,
     Duration,
+    GiveUpAfter,
+    GroupWait,
     Interval,
+    KnownAlert,
     Labels,
     ListenAddress,
+    Location,
+    Match,
     Name,
     OutcomesInterval,
     Patience,
     Peer,
     Ratio,
+    StartTime,
     Template,
     Text,
+    TimeOfDay,
     Timeout,
     Url,
     Uuid,
+    Weekdays,
 )
+from monitor.model import Severity
 
 
 class Block(BaseModel):
@@ -172,12 +182,34 @@ class Webhook(Block):
     timeout: Timeout = timedelta(seconds=10)
 
 
+class TimeRange(Block):
+    """From and to, as the clock shows them; over midnight where the end is before the start."""
+
+    start_time: StartTime
+    end_time: TimeOfDay
+
+
+class MuteTimeInterval(Block):
+    """Times that come back each week."""
+
+    times: Annotated[list[TimeRange], Field(min_length=1)] | None = None
+    weekdays: Annotated[list[Weekdays], Field(min_length=1)] | None = None
+    location: Location = ZoneInfo("UTC")
+
+
 class Receiver(Block):
-    """One place alerts go to: exactly one channel."""
+    """One place alerts go to: exactly one channel, what it is told, and how fast."""
 
     name: Name
     alertmanager: Alertmanager | None = None
     webhook: Webhook | None = None
+    only: Annotated[list[KnownAlert], Field(min_length=1)] | None = None
+    severity_at_least: AlertSeverity = Severity.INFO
+    match: Match = {}
+    mute_time_intervals: list[MuteTimeInterval] = []
+    group_wait: GroupWait = timedelta(seconds=30)
+    give_up_after: GiveUpAfter = timedelta(hours=24)
+    max_messages_per_minute: Annotated[int, Field(ge=1, le=6000)] = 60
 
 
 class Links(Block):

@@ -1,22 +1,25 @@
-"""What a value of the configuration may be: durations, addresses, names, and what is said of a wrong one.
+"""What a value of the configuration may be: durations, times, addresses, names, and what is said of a wrong one.
 
 What is said: what to write instead, never the value itself, which may be a secret.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import ipaddress
 import re
 import uuid
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from monitor.messages import PLACEHOLDERS, RESERVED_LABELS
-from monitor.model import Severity
+from monitor.messages import ALERT_LABELS, PLACEHOLDERS, RESERVED_LABELS
+from monitor.model import AlertName, Severity
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
 _DURATION = re.compile(
@@ -24,6 +27,8 @@ _DURATION = re.compile(
 )
 _ORDER = ("y", "w", "d", "h", "m", "s", "ms")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_TIME_OF_DAY = re.compile(r"(?=[01][0-9]|2[0-3]|24:00)([0-9]{2}):([0-5][0-9])")
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 LONGEST = timedelta(days=366)
 
 
@@ -119,9 +124,30 @@ def _printable(value: str) -> str:
 def _label_name(name: str) -> str:
     if not _LABEL_NAME.fullmatch(name) or name.startswith("__"):
         raise _wrong("not a label name: letters, digits and _, not first a digit, not first __")
-    if name in RESERVED_LABELS:
+    return name
+
+
+def _own_label(name: str) -> str:
+    if _label_name(name) in RESERVED_LABELS:
         raise _wrong("is a label of the monitor's own: choose another name")
     return name
+
+
+def _matched_label(name: str) -> str:
+    if _label_name(name) in RESERVED_LABELS - ALERT_LABELS:
+        known = ", ".join(sorted(ALERT_LABELS))
+        raise _wrong(f"no alert has this label: there are {known}, and those of your own")
+    return name
+
+
+def _matched_values(value: object) -> frozenset[str]:
+    values: list[object] = value if isinstance(value, list) else [value]
+    texts = [one for one in values if isinstance(one, str)]
+    if not values:
+        raise _wrong("must not be empty")
+    if len(texts) < len(values):
+        raise _wrong("must be text, or a list of texts: put each in quotes")
+    return frozenset(_printable(one) for one in texts)
 
 
 def _listen_address(value: object) -> tuple[str, int]:
@@ -162,6 +188,49 @@ def _severity(value: object) -> Severity:
     raise _wrong("must be info, warning or critical")
 
 
+def _alert_name(value: object) -> AlertName:
+    names = {name.casefold(): name for name in AlertName}
+    if isinstance(value, str):
+        for name in AlertName:
+            if name == value:
+                return name
+        near = difflib.get_close_matches(value.casefold(), names, 1)
+        if near:
+            raise _wrong(f"unknown alert; did you mean `{names[near[0]]}`?")
+    raise _wrong(f"unknown alert; there are {', '.join(sorted(AlertName))}")
+
+
+def _time_of_day(value: object) -> int:
+    """Alertmanager's `18:00`, as minutes after midnight. Without quotes, YAML makes another number of it."""
+    match = _TIME_OF_DAY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise _wrong('not a time of day: write it in quotes, from "00:00" to "24:00"')
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _start_time(value: int) -> int:
+    if value == _time_of_day("24:00"):
+        raise _wrong('"24:00" is the end of a day: it starts at "00:00"')
+    return value
+
+
+def _weekdays(value: object) -> frozenset[int]:
+    """Alertmanager's `monday` or `monday:friday`, both included; `saturday:monday` runs over the week's end."""
+    names = value.lower().split(":") if isinstance(value, str) else []
+    if not 1 <= len(names) <= 2 or not set(names) <= set(_WEEKDAYS):
+        raise _wrong("not a weekday: write it like monday, or monday:friday for a range")
+    first, last = _WEEKDAYS.index(names[0]), _WEEKDAYS.index(names[-1])
+    return frozenset((first + after) % 7 for after in range((last - first) % 7 + 1))
+
+
+def _location(value: object) -> ZoneInfo:
+    # ZoneInfo's errors: no such zone; a folder of zones, by some versions; what cannot be a zone's name or file.
+    with contextlib.suppress(LookupError, OSError, ValueError):
+        if isinstance(value, str) and value.isprintable():
+            return ZoneInfo(value)
+    raise _wrong("not a time zone: write it like Europe/Berlin, America/New_York or UTC")
+
+
 Duration = Annotated[timedelta, PlainValidator(as_duration)]
 _SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 Interval = Annotated[Duration, _between(_SECOND, _HOUR, "must be between 1s and 1h")]
@@ -171,7 +240,10 @@ Uuid = Annotated[str, PlainValidator(_uuid)]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 Url = Annotated[str, AfterValidator(_url)]
-Labels = dict[Annotated[str, AfterValidator(_label_name)], Text]
+Labels = dict[Annotated[str, AfterValidator(_own_label)], Text]
+Match = dict[
+    Annotated[str, AfterValidator(_matched_label)], Annotated[frozenset[str], PlainValidator(_matched_values)]
+]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Peer = Annotated[str, AfterValidator(_peer)]
 Template = Annotated[str, AfterValidator(_template)]
@@ -180,3 +252,10 @@ Agents = Annotated[tuple[str, ...] | None, PlainValidator(_agents)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 OutcomesInterval = Annotated[Duration, _between(_SECOND, timedelta(days=1), "must be between 1s and 1d")]
 AlertSeverity = Annotated[Severity, PlainValidator(_severity)]
+KnownAlert = Annotated[AlertName, PlainValidator(_alert_name)]
+TimeOfDay = Annotated[int, PlainValidator(_time_of_day)]
+StartTime = Annotated[TimeOfDay, AfterValidator(_start_time)]
+Weekdays = Annotated[frozenset[int], PlainValidator(_weekdays)]
+Location = Annotated[ZoneInfo, PlainValidator(_location)]
+GroupWait = Annotated[Duration, _between(timedelta(0), _HOUR, "must be between 0s and 1h")]
+GiveUpAfter = Annotated[Duration, _between(_HOUR, timedelta(days=30), "must be between 1h and 30d")]
