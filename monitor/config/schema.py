@@ -15,6 +15,7 @@ from monitor.config.values import (
     AlertSeverity,
     BaseUrl,
     Duration,
+    HeartbeatInterval,
     Interval,
     Labels,
     ListenAddress,
@@ -180,6 +181,15 @@ class Receiver(Block):
     webhook: Webhook | None = None
 
 
+class Heartbeat(Block):
+    """An address that is pinged while the monitor does its work."""
+
+    url: Url | None = None
+    url_file: Text | None = None
+    every: HeartbeatInterval = timedelta(minutes=1)
+    timeout: Timeout = timedelta(seconds=10)
+
+
 class Links(Block):
     """URL templates in messages."""
 
@@ -207,6 +217,7 @@ class File(Block):
     poll: Poll = Poll()
     alerts: AllAlerts = AllAlerts()
     receivers: list[Receiver] = []
+    heartbeat: Heartbeat | None = None
     links: Links = Links()
     storage: Storage = Storage()
     web: Web = Web()
