@@ -20,6 +20,7 @@ from monitor import notify, targets, ultravox, web
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError, Files
 from monitor.delivery import Delivery
+from monitor.heartbeat import Heartbeat, Vitals
 from monitor.metrics import Instruments, code_label
 from monitor.model import BatchKey
 from monitor.poller import Book, Poller, close_clients
@@ -88,6 +89,7 @@ class App:
             clock,
             reload=lambda: self._reload(asked_for=True),
         )
+        self.heartbeat = Heartbeat(self._vitals, clock=clock, instruments=self.instruments)
 
     # Life
 
@@ -126,6 +128,7 @@ class App:
                 adopted |= self.rounds.adopt(account.name, account.discovery)
         await self._apply(config, adopted | _configured(config), found=adopted.keys())
         await self.book.close_unwatched()
+        self.heartbeat.use(config.heartbeat)
         self._spawn(self._watch_files())
         self.started.set()
         logger.info(
@@ -148,6 +151,7 @@ class App:
 
     async def shut_down(self) -> None:
         """Stop polling, finish what is being sent, close everything."""
+        await self.heartbeat.stop()
         await self.schedule.stop(POLL_PATIENCE)
         await self.poller.stop()
         for task in self._tasks:
@@ -190,6 +194,7 @@ class App:
             for name in gone:
                 await self._forget_account(name)
             self._config = config
+            self.heartbeat.use(config.heartbeat)
             self._files.look_at(config.sources)
             self.instruments.loaded(successful=True, now=self._clock())
             logger.info(
@@ -259,6 +264,21 @@ class App:
         account = self.rounds.polls_for(job_id)
         if account is not None:
             self.instruments.polls_skipped.labels(account).inc()
+
+    def _vitals(self) -> Vitals:
+        """What the heartbeat vouches for. An account that waits because the API asked for it counts as asked."""
+        now, receivers = self._clock(), {receiver.name for receiver in self.book.receivers}
+        accounts, batches = self.book.accounts.values(), self.book.statuses.values()
+        attempts = [now if account.client.paused else account.status.last_probe_at for account in accounts]
+        attempts += [status.last_poll_at for status in batches]
+        return Vitals(
+            scheduler_lives=self.schedule.alive(),
+            store_writable=self.store.writable,
+            account_interval=self._config.account_interval,
+            attempts=tuple(at for at in attempts if at is not None),
+            since=self.heartbeat.since,
+            queues=tuple(queue for queue in self.delivery.queues() if queue.receiver in receivers),
+        )
 
     def _reload_by_signal(self) -> None:
         async def reload() -> None:

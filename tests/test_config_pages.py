@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from monitor import config
+from monitor import config, heartbeat
 from monitor.alerts import KINDS, Policy, default_rule
 from monitor.config import schema
 from monitor.evaluate import Rules
@@ -156,6 +156,7 @@ def test_the_example_says_the_defaults(tmp_path):
     assert isinstance(crm, webhook.Settings)
     assert oncall.timeout == alertmanager.Settings(()).timeout
     assert crm.timeout == webhook.Settings(crm.url).timeout
+    assert found.heartbeat == heartbeat.Settings(found.heartbeat.url)
     [watch] = account.watches
     assert watch.rules == Rules(stall_after=timedelta(minutes=20))  # the batch's own
     assert watch.target.labels == (("team", "growth"),)

@@ -35,6 +35,7 @@ def instruments():
     made = Instruments(endpoints=("get_batch", "accounts_me"), send_failures=("timeout",), now=NOW)
     made.add_account("main")
     made.add_receiver("oncall")
+    made.add_heartbeat().taken(NOW)
     return made
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from monitor import delivery, messages, targets, ultravox
+from monitor import delivery, heartbeat, messages, targets, ultravox
 from monitor.alerts import KINDS, Policy, Rule, default_rule
 from monitor.config import document, schema
 from monitor.config.checks import Secrets, checked
@@ -68,6 +68,7 @@ class Config:
     account_interval: timedelta  # between two probes of an account
     outcomes_interval: timedelta  # between two readings of a running batch's outcomes
     receivers: Mapping[str, delivery.Settings]
+    heartbeat: heartbeat.Settings | None
     links: messages.Links
     storage_path: Path | None
     web: WebSettings
@@ -106,7 +107,7 @@ def _read(
             web["listen_address"] = listen_address
     file = _validated(found)
     secrets = Secrets(found, folder)
-    keys, channels = checked(found, secrets)
+    keys, channels, beat_url = checked(found, secrets)
     if file is None or found.mistakes:
         raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources))
     host, port = file.web.listen_address
@@ -124,6 +125,11 @@ def _read(
             for receiver, channel in zip(file.receivers, channels, strict=True)
             if channel is not None
         },
+        heartbeat=(
+            None
+            if file.heartbeat is None or beat_url is None
+            else heartbeat.Settings(beat_url, file.heartbeat.every, file.heartbeat.timeout)
+        ),
         links=messages.Links(file.links.dashboard_url, file.links.runbook_url),
         storage_path=None if file.storage.path is None else folder / file.storage.path,
         web=WebSettings(host, port, file.web.external_url),

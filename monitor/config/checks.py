@@ -96,7 +96,10 @@ class Secrets:
         return None
 
 
-def checked(found: Document, secrets: Secrets) -> tuple[list[SecretStr | None], list[Channel | None]]:
+def checked(
+    found: Document, secrets: Secrets
+) -> tuple[list[SecretStr | None], list[Channel | None], SecretStr | None]:
+    """The accounts' keys, the receivers' channels, the heartbeat's address; None for what is a mistake."""
     keys = []
     for at, account in _blocks(found.data, "accounts"):
         keys.append(secrets.one_of(at, account, "api_key", needed=True))
@@ -110,7 +113,10 @@ def checked(found: Document, secrets: Secrets) -> tuple[list[SecretStr | None], 
     _unique(found, receivers, ("name",), "a receiver of this name")
     for at, receiver in receivers:
         _routing(found, at, receiver)
-    return keys, [_channel(found, secrets, at, receiver) for at, receiver in receivers]
+    channels = [_channel(found, secrets, at, receiver) for at, receiver in receivers]
+    heartbeat = found.data.get("heartbeat") if isinstance(found.data, dict) else None
+    beat_url = _address(found, secrets, ("heartbeat",), heartbeat) if isinstance(heartbeat, dict) else None
+    return keys, channels, beat_url
 
 
 def _blocks(data: Any, key: str, at: Steps = ()) -> list[tuple[Steps, dict[str, Any]]]:
@@ -152,10 +158,8 @@ def _channel(found: Document, secrets: Secrets, at: Steps, receiver: dict[str, A
             tuple(secrets.keep(url) for url in urls if isinstance(url, str)) if isinstance(urls, list) else ()
         )
         return alertmanager.Settings(kept, timeout) if kept else None
-    url = secrets.one_of(here, block, "url", needed=True, literal=True)
+    url = _address(found, secrets, here, block)
     secret = secrets.one_of(here, block, "secret", needed=False)
-    if url is not None and block.get("url") is None:
-        _check_url(found, here, url)
     return None if url is None else webhook.Settings(url, secret, _timeout(block))
 
 
@@ -178,13 +182,16 @@ def _routing(found: Document, at: Steps, receiver: dict[str, Any]) -> None:
                 found.mistake((*here, "end_time"), "is the start: for a whole day, leave out `times`")
 
 
-def _check_url(found: Document, here: Steps, url: SecretStr) -> None:
-    """An address from a file was not seen by the schema."""
-    try:
-        schema.Webhook(url=url.get_secret_value())
-    except ValidationError as error:
-        for one in error.errors(include_url=False):
-            found.mistake((*here, "url_file"), explained(one))
+def _address(found: Document, secrets: Secrets, here: Steps, block: dict[str, Any]) -> SecretStr | None:
+    """`url` or `url_file` of a block. An address from a file was not seen by the schema."""
+    url = secrets.one_of(here, block, "url", needed=True, literal=True)
+    if url is not None and block.get("url") is None:
+        try:
+            schema.Webhook(url=url.get_secret_value())
+        except ValidationError as error:
+            for one in error.errors(include_url=False):
+                found.mistake((*here, "url_file"), explained(one))
+    return url
 
 
 def _timeout(block: dict[str, Any]) -> timedelta:

@@ -18,6 +18,7 @@ from monitor.config.values import (
     Duration,
     GiveUpAfter,
     GroupWait,
+    HeartbeatInterval,
     Interval,
     KnownAlert,
     Labels,
@@ -212,6 +213,15 @@ class Receiver(Block):
     max_messages_per_minute: Annotated[int, Field(ge=1, le=6000)] = 60
 
 
+class Heartbeat(Block):
+    """An address that is pinged while the monitor does its work."""
+
+    url: Url | None = None
+    url_file: Text | None = None
+    every: HeartbeatInterval = timedelta(minutes=1)
+    timeout: Timeout = timedelta(seconds=10)
+
+
 class Links(Block):
     """URL templates in messages."""
 
@@ -239,6 +249,7 @@ class File(Block):
     poll: Poll = Poll()
     alerts: AllAlerts = AllAlerts()
     receivers: list[Receiver] = []
+    heartbeat: Heartbeat | None = None
     links: Links = Links()
     storage: Storage = Storage()
     web: Web = Web()

@@ -251,6 +251,9 @@ ListenAddress = Annotated[tuple[str, int], PlainValidator(_listen_address)]
 Agents = Annotated[tuple[str, ...] | None, PlainValidator(_agents)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 OutcomesInterval = Annotated[Duration, _between(_SECOND, timedelta(days=1), "must be between 1s and 1d")]
+HeartbeatInterval = Annotated[
+    Duration, _between(10 * _SECOND, timedelta(days=1), "must be between 10s and 1d")
+]
 AlertSeverity = Annotated[Severity, PlainValidator(_severity)]
 KnownAlert = Annotated[AlertName, PlainValidator(_alert_name)]
 TimeOfDay = Annotated[int, PlainValidator(_time_of_day)]

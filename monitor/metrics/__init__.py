@@ -9,10 +9,10 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from monitor.metrics.families import families
-from monitor.metrics.instruments import API_CODES, Instruments, code_label
+from monitor.metrics.instruments import API_CODES, HeartbeatSeries, Instruments, code_label
 from monitor.model import Snapshot
 
-__all__ = ["API_CODES", "Instruments", "code_label", "families", "render"]
+__all__ = ["API_CODES", "HeartbeatSeries", "Instruments", "code_label", "families", "render"]
 
 
 class _Scrape:

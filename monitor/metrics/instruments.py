@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from monitor import __version__
 from monitor.model import FailureReason
@@ -28,6 +30,42 @@ def code_label(code: int | None) -> str:
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # a gap in the library's types
 
 
+class HeartbeatSeries(Collector):
+    """What came of the pings. The library's counters would be there without a heartbeat, too."""
+
+    def __init__(self, failures: Iterable[str]) -> None:
+        self._taken = 0
+        self._failures = dict.fromkeys(failures, 0)
+        self._last_success_at: datetime | None = None
+
+    def taken(self, now: datetime) -> None:
+        """A ping was answered as it should."""
+        self._taken += 1
+        self._last_success_at = now
+
+    def failed(self, reason: str) -> None:
+        """A ping was not."""
+        self._failures[reason] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """The library's question at each scrape."""
+        yield CounterMetricFamily(
+            "ultravox_monitor_heartbeats", "Pings of the heartbeat that were accepted.", value=self._taken
+        )
+        failures = CounterMetricFamily(
+            "ultravox_monitor_heartbeat_failures", "Pings of the heartbeat that failed.", labels=["reason"]
+        )
+        for reason, count in self._failures.items():
+            failures.add_metric([reason], count)
+        yield failures
+        if self._last_success_at is not None:
+            yield GaugeMetricFamily(
+                "ultravox_monitor_heartbeat_last_success_timestamp_seconds",
+                "When a ping of the heartbeat was last accepted; absent before.",
+                value=self._last_success_at.timestamp(),
+            )
+
+
 class Instruments:
     """The counters of our own doing. Every label set exists, at 0, from the moment its account or receiver does."""
 
@@ -40,6 +78,7 @@ class Instruments:
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._send_failures = tuple(send_failures)
+        self._heartbeat: HeartbeatSeries | None = None
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         account = ("account",)
@@ -125,6 +164,19 @@ class Instruments:
         self.notifications_dropped.labels(name)
         for reason in self._send_failures:
             self.notification_failures.labels(name, reason)
+
+    def add_heartbeat(self) -> HeartbeatSeries:
+        """The series of the heartbeat: those that there are, or new ones at 0."""
+        if self._heartbeat is None:
+            self._heartbeat = HeartbeatSeries(self._send_failures)
+            self.registry.register(self._heartbeat)
+        return self._heartbeat
+
+    def remove_heartbeat(self) -> None:
+        """A heartbeat is configured no more: its series go."""
+        if self._heartbeat is not None:
+            self.registry.unregister(self._heartbeat)
+        self._heartbeat = None
 
     def remove_account(self, name: str) -> None:
         """The account is configured no more: its series go."""

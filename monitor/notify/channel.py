@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -131,11 +132,24 @@ async def post(
     wire: Wire, url: SecretStr, body: bytes, headers: Mapping[str, str], patience: timedelta
 ) -> None:
     """POST some JSON. 2xx is success; anything else is a SendError. Not one byte of the answer's body is read."""
+    await request(wire, "POST", url, patience, {"Content-Type": "application/json", **headers}, body)
+
+
+async def request(
+    wire: Wire,
+    method: str,
+    url: SecretStr,
+    patience: timedelta,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    body: bytes | None = None,
+) -> None:
+    """What `post` does, by any method."""
     try:
-        async with wire.session.post(
+        async with wire.session.request(
+            method,
             url.get_secret_value(),
             data=body,
-            headers={"Content-Type": "application/json", "User-Agent": _USER_AGENT, **headers},
+            headers={"User-Agent": _USER_AGENT, **headers},
             timeout=aiohttp.ClientTimeout(
                 total=patience.total_seconds(), sock_connect=patience.total_seconds() / 2
             ),

@@ -100,6 +100,11 @@ class Client:
     ) -> None:
         self._transport = Transport(settings, clock=clock, on_response=on_response, on_throttled=on_throttled)
 
+    @property
+    def paused(self) -> bool:
+        """Whether the API has asked for patience: until it ends, nothing is asked."""
+        return self._transport.paused
+
     async def get_batch(self, key: BatchKey, *, urgency: Urgency = Urgency.POLL) -> Observation:
         """One batch as it is now, by the API's clock. UltravoxError."""
         answer = await self._transport.get("get_batch", _batch_path(key), payload.Batch, urgency=urgency)

@@ -101,6 +101,11 @@ class Transport:
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def paused(self) -> bool:
+        """Whether a 429 holds back all requests."""
+        return self._limiter.paused
+
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
         if self._session is not None:
