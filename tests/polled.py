@@ -7,8 +7,9 @@ from pydantic import SecretStr
 from monitor import simulator, ultravox
 from monitor.alerts import Policy
 from monitor.metrics import Instruments
-from monitor.model import BatchKey, Receiver, Target
+from monitor.model import BatchKey, Target
 from monitor.poller import Book, Poller
+from monitor.routing import Receiver
 from monitor.store import Store
 from monitor.targets import Watch
 from monitor.ultravox import ApiSettings, Client
@@ -81,7 +82,12 @@ class World:
                 await self.poller.poll_batch(key)
 
     def told(self):
-        return [(one.kind.value, dict(one.alert.labels)["alertname"]) for one in self.delivered]
+        """What people hear. Ends of what was superseded come in the message of what superseded it."""
+        return [
+            (one.kind.value, dict(one.alert.labels)["alertname"])
+            for one in self.delivered
+            if one.superseded_by is None
+        ]
 
     def count(self, name, **labels):
         return self.instruments.registry.get_sample_value(

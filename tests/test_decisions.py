@@ -13,11 +13,13 @@ from monitor.alerts import Policy, default_rule
 from monitor.decisions import Voice, decide_account, decide_batch
 from monitor.evaluate import Rules
 from monitor.messages import Links
-from monitor.model import AlertName, FailureReason, MessageKind, Observation, Phase, Receiver, Severity, State
+from monitor.model import AlertName, FailureReason, MessageKind, Observation, Phase, Severity, State
+from monitor.routing import Receiver, Route
 
 MIN = timedelta(minutes=1)
 AM = Receiver("oncall", holds_state=True)
 CHAT = Receiver("chat")
+OPS = Route(match=(("team", frozenset({"operations"})),))
 LINKS = Links("https://grafana.example/d/x?batch={batch_id}", "https://wiki.example/{alertname}")
 
 
@@ -69,6 +71,8 @@ class Life:
             (one.kind.value, dict(one.alert.labels)["alertname"])
             for one in self.heard
             if one.receiver == receiver
+            # People hear of what superseded it, in the same message; where states are held, it is one.
+            if one.superseded_by is None or receiver == "oncall"
         ]
 
 
@@ -468,10 +472,49 @@ def test_reminders_go_to_those_who_do_not_remind_by_themselves(stalled):
     assert "for 4 h 15 min" in dict(stalled.heard[-1].alert.annotations)["summary"]
 
 
-def test_a_resolve_goes_to_those_who_were_told_and_to_nobody_else(stalled):
-    stalled.voice = replace(stalled.voice, receivers=(CHAT, Receiver("new")))
+def test_an_end_goes_to_all_who_were_told_configured_or_not_and_whatever_they_want_now(stalled):
+    picky = Receiver("chat", route=Route(only=frozenset({AlertName.BATCH_GONE})))
+    stalled.voice = replace(stalled.voice, receivers=(picky, Receiver("new", route=picky.route)))
     stalled.see(17, completed=119)
-    assert [one.receiver for one in stalled.heard if one.kind is MessageKind.RESOLVED] == ["chat"]
+    assert [one.receiver for one in stalled.heard if one.kind is MessageKind.RESOLVED] == ["oncall", "chat"]
+
+
+def test_a_receiver_that_is_new_or_wants_more_hears_once_of_what_fires_and_of_its_end(stalled):
+    wants = Route(match=(("team", frozenset({"growth"})),))
+    stalled.voice = replace(
+        stalled.voice,
+        receivers=(AM, CHAT, Receiver("new"), Receiver("growth", route=wants), Receiver("ops", route=OPS)),
+    )
+    stalled.see(16)
+    stalled.see(17)
+    assert stalled.told("new") == stalled.told("growth") == say("firing", "BatchStalled")
+    assert stalled.told("ops") == []
+    assert stalled.told("oncall") == stalled.told("chat") == say("firing", "BatchStalled")
+    latest = stalled.heard[-1].alert
+    assert latest.starts_at == stalled.heard[0].alert.starts_at, "the same episode, in the words of now"
+    assert "for 16 min" in dict(latest.annotations)["summary"]
+    stalled.see(18, completed=119)
+    assert stalled.told("new")[1:] == say("resolved", "BatchStalled")
+    assert stalled.told("ops") == []
+
+
+def test_events_are_not_told_again_to_a_receiver_that_is_new(stalled):
+    ended = {"ended_at": NOW + 17 * MIN}
+    stalled.see(17, **ended)
+    stalled.see(18, **ended)
+    assert stalled.firing() == {"BatchEndedIncomplete"}
+    stalled.voice = replace(stalled.voice, receivers=(AM, CHAT, Receiver("new")))
+    stalled.see(19, **ended)
+    assert stalled.told("new") == []
+
+
+def test_only_those_who_want_an_alert_hear_of_it():
+    life = Life()
+    life.voice = replace(life.voice, receivers=(AM, Receiver("ops", route=OPS)))
+    for minute in range(16):
+        life.see(minute)
+    assert [one.receiver for one in life.heard] == ["oncall"]
+    assert life.status.alerts[0].receivers == ("oncall",)
 
 
 def test_every_notification_has_a_key_of_its_own(stalled):

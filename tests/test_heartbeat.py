@@ -477,7 +477,11 @@ async def test_a_state_file_that_takes_nothing_stops_it(daemon, server, monkeypa
 async def test_receivers_that_all_fail_stop_it_and_one_that_works_does_not(daemon, server, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
-        dead = {"name": "crm", "webhook": {"url": f"http://127.0.0.1:{taken.getsockname()[1]}"}, "group_wait": "0s"}
+        dead = {
+            "name": "crm",
+            "webhook": {"url": f"http://127.0.0.1:{taken.getsockname()[1]}"},
+            "group_wait": "0s",
+        }
         works = {"name": "chat", "webhook": {"url": f"{server.url}/chat"}}
         daemon.write("one", heartbeat=BLOCK, receivers=[dead])
         async with running(daemon, monkeypatch) as (clock, beat):
