@@ -137,7 +137,7 @@ async def test_while_the_disk_is_in_trouble_everything_goes_on_and_nothing_is_cl
             assert on_disk.execute("SELECT count(*) FROM notifications").fetchone() == (0,), (
                 "nothing is claimed"
             )
-        await daemon.app.store.prune()
+        await daemon.until(lambda: daemon.app.store.writable)  # with the next poll
         assert await daemon.metric(writable) == 1
         stored = on_disk.execute("SELECT settled_at IS NOT NULL, record FROM notifications").fetchall()
         assert [settled for settled, _ in stored] == [1], (
