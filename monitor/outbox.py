@@ -284,9 +284,15 @@ class _Groups:
         shown = tuple(still[: max(0, most - len(entries))])
         left_out = len(still) - len(shown)
         receiver, url = self._standing.receiver, self._manner.external_url
-        said = repr((receiver, group, entries, shown, left_out, url))
+        told = [(entry.kind.value, entry.settles, *_words(entry.alert)) for entry in entries]
+        said = repr((receiver, group, told, [_words(alert) for alert in shown], left_out, url))
         name = hashlib.sha256(said.encode(errors="replace")).hexdigest()[:32]
         return Message(name, receiver, now, group, entries, shown, left_out, url, attempts)
+
+
+def _words(alert: Alert) -> tuple[str, Labels, str]:
+    """All that is said of an alert, the same before and after it was stored."""
+    return alert.fingerprint, alert.annotations, alert.ends_at.isoformat() if alert.ends_at else ""
 
 
 def _alerts(message: Message) -> tuple[Alert, ...]:

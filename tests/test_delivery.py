@@ -6,22 +6,25 @@ import asyncio
 import logging
 import shutil
 from collections import deque
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 from pydantic import SecretStr
-from receivers import HANG, RESET, MovedClock, ScriptedReceiver, labels, notification
-from samples import NOW, batch_key
+from receivers import HANG, RESET, MovedClock, ScriptedReceiver, labels
+from receivers import notification as of_one_account
+from samples import NOW
 
 from monitor import notify
 from monitor.delivery import Delivery, Settings
+from monitor.delivery.turns import Turns
 from monitor.metrics import Instruments
-from monitor.model import AlertName, AlertState, MessageKind, Phase, Severity
+from monitor.model import MessageKind, Notification
 from monitor.notify import alertmanager, webhook
 from monitor.routing import Pacing, Receiver
-from monitor.store import BatchRecord, Change, Contents, Store
+from monitor.store import Change, Contents, Store
 
 FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKind.REMINDER
 SECRET = "s3cr3t-of-the-crm"
@@ -81,6 +84,9 @@ class Bench:
     async def turn(self, name: str = "crm"):
         return await self.delivery._turns.take(self.delivery._queues[name])
 
+    def recent(self) -> tuple[Notification, ...]:
+        return tuple(record.notification for record in self.delivery.records())
+
     def value(self, metric: str, receiver: str = "crm", **more: str) -> float:
         name = f"ultravox_monitor_{metric}_total"
         return self.instruments.registry.get_sample_value(name, {"receiver": receiver, **more}) or 0
@@ -125,8 +131,25 @@ def am(*servers: ScriptedReceiver, **more) -> Settings:
     return Settings(alertmanager.Settings(tuple(SecretStr(server.url) for server in servers)), **more)
 
 
+def notification(number: int = 1, *, batch_id: str = "b1", **changes) -> Notification:
+    """Of a batch that has its account, and so its group of messages, to itself."""
+    made = of_one_account(number, batch_id=batch_id, **changes)
+    own = replace(made.alert, labels=labels(batch_id=batch_id, account=f"of-{batch_id}"))
+    return replace(made, alert=own)
+
+
 def keys(server: ScriptedReceiver) -> list[str]:
     return [request.headers["Idempotency-Key"] for request in server.requests]
+
+
+def told(server: ScriptedReceiver) -> list[str]:
+    """Of each request to a webhook: which notifications' words it holds."""
+    return [
+        "+".join(
+            alert["annotations"]["summary"].rpartition("message ")[2] for alert in request.json["alerts"]
+        )
+        for request in server.requests
+    ]
 
 
 def posted(server: ScriptedReceiver) -> list[list[tuple[str, str]]]:
@@ -145,10 +168,11 @@ async def test_a_message_is_sent_once_and_marked(bench, server, clock):
     assert bench.status().pending == 1
     assert await bench.turn() is None
     assert await bench.turn() is None
-    assert keys(server) == ["id-1"]
+    assert told(server) == ["1"]
     assert (bench.status().pending, bench.value("notifications")) == (0, 1)
-    [told] = bench.delivery.recent()
-    assert (told.delivered_at, told.attempts, told.last_error) == (NOW, 1, None)
+    [row] = bench.recent()
+    assert (row.delivered_at, row.attempts, row.last_error) == (NOW, 1, None)
+    assert [row.message_id] == keys(server)
 
 
 async def test_the_wait_doubles_up_to_five_minutes_and_ends_with_the_first_success(
@@ -187,7 +211,7 @@ async def test_retry_after_is_honoured_up_to_an_hour(bench, server, asked_for, w
 
 
 async def test_jitter_is_full(benches, server, tmp_path, clock):
-    drawn = [Delivery(None, clock=clock, instruments=None)._jitter(8) for _ in range(1000)]
+    drawn = [Delivery(None, clock=clock, instruments=None)._turns.jitter(8) for _ in range(1000)]
     assert 0 <= min(drawn) < 1
     assert 7 < max(drawn) <= 8
 
@@ -214,7 +238,7 @@ async def test_a_poisonous_message_holds_up_its_own_alert_and_no_other(bench, se
     for _ in range(4):
         wait = await bench.turn()
         clock.move(seconds=wait.total_seconds())
-    assert set(keys(server)) == {"id-1", *(f"id-{n}" for n in range(3, 8))}
+    assert set(told(server)) == {"2", *(str(n) for n in range(3, 8))}
     assert bench.status().pending == 2
 
 
@@ -227,11 +251,11 @@ async def test_a_refused_message_is_tried_every_five_minutes_and_the_others_at_o
     server.script = deque([answer] * 100)
     await bench.say(notification(1, batch_id="bad"), notification(2, batch_id="good"))
     assert await bench.turn() == timedelta(minutes=5)
-    assert keys(server) == ["id-1", "id-2"]
+    assert told(server) == ["1", "2"]
     for _ in range(3):
         clock.move(minutes=5)
         assert await bench.turn() == timedelta(minutes=5)
-    assert keys(server) == ["id-1", "id-2", "id-1", "id-1", "id-1"]
+    assert told(server) == ["1", "2", "1", "1", "1"]
     assert [record.message for record in caplog.records] == ["receiver refuses a message"]  # once
     assert caplog.records[0].error == "crm answered 400"
 
@@ -247,10 +271,10 @@ async def test_what_is_said_of_one_alert_is_never_reordered_not_even_across_epis
     ]
     await bench.say(*rows)
     await bench.turn()
-    assert keys(server) == ["id-1", "id-4"]
+    assert told(server) == ["2", "4"]  # the first episode: beginning and end at once
     clock.move(minutes=5)
     await bench.turn()
-    assert keys(server) == ["id-1", "id-4", "id-1", "id-2", "id-3"]
+    assert told(server) == ["2", "4", "2", "3"]
 
 
 async def test_a_clock_that_is_set_back_does_not_prolong_a_wait(bench, server, clock):
@@ -259,7 +283,7 @@ async def test_a_clock_that_is_set_back_does_not_prolong_a_wait(bench, server, c
     await bench.turn()
     clock.move(days=-30)
     assert await bench.turn() is None
-    assert keys(server) == ["id-1", "id-1"]
+    assert told(server) == ["1", "1"]
 
 
 # Giving up
@@ -282,20 +306,20 @@ async def test_after_a_day_a_message_is_dropped_loudly_and_stays_on_record(
     assert [(r.message, r.receiver, r.notification, r.alert) for r in loud] == [
         ("MESSAGE DROPPED, its receiver has not taken it", "crm", "id-1", "BatchStalled")
     ]
-    [dropped] = bench.delivery.recent()
+    [dropped] = bench.recent()
     assert dropped.dropped_at == clock()
     assert "connection" in dropped.last_error
     await bench.close()
     again = await benches()
     assert again.contents.notifications == (dropped,)
-    assert again.delivery.recent() == (dropped,)
+    assert again.recent() == (dropped,)
 
 
 async def test_what_is_old_after_a_standstill_of_ours_is_tried_before_it_is_dropped(bench, server, clock):
     await bench.say(notification())
     clock.move(hours=50)
     await bench.turn()
-    assert keys(server) == ["id-1"]
+    assert told(server) == ["1"]
     assert bench.value("notifications_dropped") == 0
 
 
@@ -313,8 +337,9 @@ async def test_who_never_heard_of_an_alert_does_not_hear_of_its_end(bench, serve
     server.script.clear()
     await bench.say(notification(2, kind=RESOLVED, created_at=clock()), notification(3, batch_id="b3"))
     await bench.turn()
-    assert keys(server) == ["id-3"]
-    assert bench.value("notifications_dropped") == 1
+    assert told(server) == ["3"]
+    [untold] = [row for row in bench.recent() if row.overtaken_at is not None]
+    assert (untold.id, untold.overtaken) == ("id-2", "its beginning was never told")
 
 
 async def test_who_heard_a_reminder_hears_of_the_end(bench, server, clock):
@@ -325,12 +350,12 @@ async def test_who_heard_a_reminder_hears_of_the_end(bench, server, clock):
     await bench.turn()
     server.script.clear()
     server.requests.clear()
-    await bench.say(
-        notification(2, kind=REMINDER, created_at=clock()), notification(3, kind=RESOLVED, created_at=clock())
-    )
+    await bench.say(notification(2, kind=REMINDER, created_at=clock()))
     clock.move(hours=1)
     await bench.turn()
-    assert keys(server) == ["id-2", "id-3"]
+    await bench.say(notification(3, kind=RESOLVED, created_at=clock()))
+    await bench.turn()
+    assert told(server) == ["2", "3"]
 
 
 # Crashes
@@ -349,7 +374,7 @@ async def test_a_crash_between_commit_and_send_sends_after_the_restart(bench, be
     after = await benches(crashed(bench.path))
     after.delivery.set_receivers({"crm": hook(server)})
     await after.turn()
-    assert keys(server) == ["id-1"]
+    assert told(server) == ["1"]
 
 
 async def test_a_crash_between_send_and_mark_sends_the_same_again(bench, benches, server, monkeypatch):
@@ -367,7 +392,7 @@ async def test_a_crash_between_send_and_mark_sends_the_same_again(bench, benches
     await after.turn()
     first, second = server.requests
     assert first.body == second.body
-    assert keys(server) == ["id-1", "id-1"]
+    assert told(server) == ["1", "1"]
     del first.headers["Host"], second.headers["Host"]
     assert first.headers == second.headers
 
@@ -378,7 +403,7 @@ async def test_a_crash_after_the_mark_sends_nothing_again(bench, benches, server
     after = await benches(crashed(bench.path))
     after.delivery.set_receivers({"crm": hook(server)})
     assert await after.turn() is None
-    assert keys(server) == ["id-1"]
+    assert told(server) == ["1"]
 
 
 async def test_what_waited_long_is_tried_at_once_after_a_restart(bench, benches, server, clock):
@@ -388,7 +413,7 @@ async def test_what_waited_long_is_tried_at_once_after_a_restart(bench, benches,
     after = await benches(crashed(bench.path))
     after.delivery.set_receivers({"crm": hook(server)})
     assert await after.turn() is None
-    assert keys(server) == ["id-1", "id-1"]
+    assert told(server) == ["1", "1"]
 
 
 async def test_a_disk_that_fails_delays_no_message(bench, server, clock):
@@ -399,7 +424,7 @@ async def test_a_disk_that_fails_delays_no_message(bench, server, clock):
     await query_only(1)
     await bench.say(notification())
     await bench.turn()
-    assert keys(server) == ["id-1"]
+    assert told(server) == ["1"]
     assert bench.store.writable is False
     await query_only(0)
     await bench.store.prune()
@@ -423,7 +448,7 @@ async def test_no_secret_is_in_the_state_file_the_log_or_the_status(bench, serve
     assert b"BatchStalled" in written
     ours = [record for record in caplog.records if record.name != "aiohttp.access"]  # that is the receiver
     logged = " ".join(str(vars(record)) for record in ours)
-    shown = repr((bench.delivery.recent(), bench.delivery.queues(), logged))
+    shown = repr((bench.recent(), bench.delivery.queues(), logged))
     for private in (SECRET, TOKEN, server.url, "quoted here"):
         assert private not in shown
         assert private.encode() not in written
@@ -466,12 +491,10 @@ async def test_its_end_is_repeated_for_a_quarter_of_an_hour_and_then_forgotten(o
         turns += 1
         assert turns < 30
     assert posted(server) == [[("b1", "message 1")], *[[("b1", "message 2")]] * 15]
-    assert [row.id for row in oncall.delivery.recent()] == ["id-2", "id-1"]  # on record all the same
+    assert [row.id for row in oncall.recent()] == ["id-2", "id-1"]  # on record all the same
 
 
 async def test_a_restart_goes_on_telling(oncall, benches, server, clock):
-    state = firing_state()
-    await oncall.store.commit(Change((BatchRecord(batch_key(1), "main", "b", alerts=(state,)),)))
     await oncall.say(
         notification(1), notification(2, batch_id="b2", one_shot=True), notification(3, batch_id="b3")
     )
@@ -494,25 +517,22 @@ async def test_a_restart_goes_on_telling(oncall, benches, server, clock):
     assert posted(server) == [[("b1", "message 1")]]  # the hour of the one-shot began before the restart
 
 
-def firing_state(batch_id: str = "b1") -> AlertState:
-    """What the batch's record says while the alert of `notification()` fires."""
-    said = labels(batch_id=batch_id)
-    return AlertState(AlertName.BATCH_STALLED, Phase.FIRING, NOW, Severity.WARNING, labels=said)
-
-
-async def test_what_ended_while_its_receiver_was_not_configured_does_not_fire_for_ever(
+async def test_what_ended_while_its_receiver_was_not_configured_is_told_ended_when_it_comes_back(
     oncall, benches, server, clock
 ):
     await oncall.say(notification(1), notification(2, batch_id="b2"))
     await oncall.turn()
-    # Meanwhile the receiver was taken out, b1 recovered, nobody was told; b2 fires still.
-    state = firing_state("b2")
-    await oncall.store.commit(Change((BatchRecord(batch_key(2), "main", "b", alerts=(state,)),)))
+    oncall.delivery.set_receivers({})
+    clock.move(minutes=1)
+    await oncall.say(notification(3, kind=RESOLVED, created_at=clock()))
     after = await benches(crashed(oncall.path))
-    after.delivery.set_receivers({"crm": am(server)})
-    server.requests.clear()
-    await after.turn()
-    assert posted(server) == [[("b2", "message 2")]]
+    for bench in (oncall, after):  # the process that lived on, and one that was started anew
+        server.requests.clear()
+        bench.delivery.set_receivers({"crm": am(server)})
+        await bench.turn()
+        assert posted(server) == [[("b1", "message 3"), ("b2", "message 2")]]
+        [over, fires] = [alert["endsAt"] for alert in server.requests[0].json]
+        assert over <= "2026-11-23T12:01:00Z" < fires
 
 
 async def test_when_alertmanager_was_away_over_a_whole_alert_it_hears_of_it_and_then_of_its_end(
@@ -544,7 +564,7 @@ async def test_an_alertmanager_that_is_down_is_tried_each_minute_at_most_and_hea
         clock.move(seconds=wait.total_seconds())
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert oncall.status().pending == 1
-    assert oncall.delivery.recent()[0].attempts == 8
+    assert oncall.recent()[0].attempts == 8
     await oncall.turn()
     assert oncall.status().pending == 0
     assert [r.message for r in caplog.records] == ["receiver fails", "receiver works again"]
@@ -608,7 +628,7 @@ async def test_a_receiver_that_is_mended_gets_what_it_refused_at_once(bench, ser
     assert len(server.requests) == 1
     bench.delivery.set_receivers({"crm": hook(other_server)})
     await bench.turn()
-    assert (len(server.requests), keys(other_server)) == (1, ["id-1"])
+    assert (len(server.requests), told(other_server)) == (1, ["1"])
 
 
 async def test_what_waits_for_a_removed_receiver_is_reported_kept_and_given_up_after_a_day(
@@ -626,7 +646,7 @@ async def test_what_waits_for_a_removed_receiver_is_reported_kept_and_given_up_a
     back = await benches(crashed(bench.path))
     back.delivery.set_receivers({"crm": hook(server)})
     await back.turn()
-    assert keys(server) == ["id-1", "id-1"]
+    assert told(server) == ["1", "1"]
 
     clock.move(hours=24)
     await bench.turn()
@@ -640,18 +660,22 @@ async def test_a_message_for_a_receiver_that_has_just_gone_is_not_lost_on_the_wa
     assert bench.status().pending == 1
     bench.delivery.set_receivers({"crm": hook(server)})
     await bench.turn()
-    assert keys(server) == ["id-1"]
+    assert told(server) == ["1"]
 
 
-async def test_at_most_two_hundred_messages_are_shown_the_newest_first(bench, server):
+async def test_what_waits_is_shown_and_the_latest_two_hundred_of_what_was_told_the_newest_first(
+    bench, server
+):
     rows = [notification(n, batch_id=f"b{n}", created_at=NOW + timedelta(seconds=n)) for n in range(250)]
     await bench.say(*rows)
     bench.clock.move(minutes=10)
-    await bench.turn()
+    while bench.status().pending:
+        await bench.turn()
+        bench.clock.move(seconds=1)
     await bench.say(notification(999, created_at=bench.clock()))
-    recent = bench.delivery.recent()
+    recent = bench.recent()
     assert [row.id for row in recent[:3]] == ["id-999", "id-249", "id-248"]
-    assert len(recent) == 200
+    assert len(recent) == 1 + 200
 
 
 # Workers
@@ -694,7 +718,7 @@ async def test_workers_wake_for_what_comes_and_try_again_by_themselves(running, 
     await until(lambda: server.requests and running.queues()[0].failing_since)  # it has looked at the clock
     clock.move(seconds=1)
     await until(lambda: running.queues()[0].pending == 0)
-    assert keys(server) == ["id-1", "id-1"]
+    assert told(server) == ["1", "1"]
 
 
 async def test_stopping_finishes_what_is_being_sent(running, server):
@@ -713,7 +737,7 @@ async def test_stopping_finishes_what_is_being_sent(running, server):
     server.released.set()
     async with asyncio.timeout(5):
         await stopping
-    assert running.recent()[0].delivered_at is not None
+    assert running.records()[0].notification.delivered_at is not None
 
 
 async def test_stopping_sends_what_was_committed_just_before(running, server):
@@ -726,7 +750,7 @@ async def test_stopping_sends_what_was_committed_just_before(running, server):
     running.enqueue([notification(2, batch_id="b2")])
     server.released.set()
     await stopping
-    assert keys(server) == ["id-1", "id-2"]
+    assert told(server) == ["1", "2"]
 
 
 async def test_stopping_does_not_wait_longer_than_it_may_for_a_receiver_that_hangs(running, server):
@@ -741,15 +765,15 @@ async def test_stopping_does_not_wait_longer_than_it_may_for_a_receiver_that_han
 
 async def test_an_error_of_our_own_ends_no_worker(running, server, monkeypatch, caplog):
     running.set_receivers({"crm": hook(server)})
-    turn, failed = running._turn, []
+    turn, failed = Turns.take, []
 
-    async def stumbles(queue):
+    async def stumbles(turns, queue):
         if not failed:
             failed.append(1)
             raise RuntimeError("ours")
-        return await turn(queue)
+        return await turn(turns, queue)
 
-    monkeypatch.setattr(running, "_turn", stumbles)
+    monkeypatch.setattr(Turns, "take", stumbles)
     running.enqueue([notification()])
     await until(lambda: failed)
     running.enqueue([notification(2, batch_id="b2")])

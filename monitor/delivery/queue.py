@@ -206,7 +206,13 @@ class Queue:
         self.failures += 1
         wait = _backoff(self.failures, cap, jitter) if error.again_helps else RETRY_CAP
         self.paused_until = now + max(wait, error.retry_after or wait)
-        self._fails(error, now)
+        self._note(error, now)
+        if not self.broken:
+            logger.warning(
+                "receiver fails",
+                extra={"receiver": self.name, "reason": error.reason.value, "error": str(error)},
+            )
+        self.broken = True
 
     def failed(self, message: Message, error: SendError, now: datetime, jitter: Jitter) -> bool:
         """The message was not taken, as far as is known. False: it surely was not, and is one no more.
@@ -221,7 +227,7 @@ class Queue:
         several = len(message.entries) > 1
         if several and (error.too_much or (others_were_taken and not error.may_have_arrived)):
             lane.most_entries = len(message.entries) // 2  # until it is found which of them it is
-            self._fails(error, now)
+            self._note(error, now)
         elif error.unwelcome or (error.again_helps and not others_were_taken):
             self.pause(error, RETRY_CAP, now, jitter)
         else:
@@ -231,7 +237,7 @@ class Queue:
                 logger.error(
                     "receiver refuses a message", extra=message_fields(message) | {"error": str(error)}
                 )
-            self._fails(error, now)
+            self._note(error, now)
         for name in message.settles:
             if (row := self.rows.get(name)) is not None and not row.settled:
                 again = now + wait if wait else None
@@ -251,8 +257,7 @@ class Queue:
             row, attempts=row.attempts + 1, next_attempt_at=now + RETRY_CAP, last_error=str(error)
         )
         if row.attempts == 0:
-            self.failing_since = self.failing_since or now
-            self.last_error = str(error)
+            self._note(error, now)
             logger.error("receiver refuses a message", extra=log_fields(row) | {"error": str(error)})
 
     def took(self, message: Message) -> None:
@@ -273,15 +278,9 @@ class Queue:
         self.broken, self.failures, self.paused_until = False, 0, None
         self.failing_since, self.last_error = None, None
 
-    def _fails(self, error: SendError, now: datetime) -> None:
+    def _note(self, error: SendError, now: datetime) -> None:
         self.failing_since = self.failing_since or now
         self.last_error = str(error)
-        if not self.broken:
-            logger.warning(
-                "receiver fails",
-                extra={"receiver": self.name, "reason": error.reason.value, "error": str(error)},
-            )
-        self.broken = True
 
     def to_drop(self, now: datetime) -> list[Notification]:
         """What has waited too long. After a long standstill of ours everything is old: it has its chance first."""
