@@ -1,13 +1,16 @@
-"""What all tests share: a shim for aioresponses, and the rule that nothing is skipped in CI."""
+"""What all tests share: a shim for aioresponses, receivers and deliveries, and the rule that nothing is skipped in CI."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
 import aioresponses.core
 import pytest
+from benches import Bench
+from receivers import MovedClock, ScriptedReceiver
 
 
 class _ClientResponse(aiohttp.ClientResponse):
@@ -33,3 +36,38 @@ def pytest_runtest_makereport(item, call):
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI, where everything must run: {report.longrepr}"
+
+
+@pytest.fixture
+def clock():
+    return MovedClock()
+
+
+@pytest.fixture
+async def server():
+    made = ScriptedReceiver()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def other_server():
+    made = ScriptedReceiver()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def benches(tmp_path, clock):
+    made = []
+
+    async def make(path: Path = tmp_path / "monitor.db") -> Bench:
+        bench = Bench(path, clock)
+        made.append(bench)
+        return await bench.open()
+
+    yield make
+    for bench in made:
+        await bench.close()

@@ -4,109 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections import deque
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import aiohttp
 import pytest
-from pydantic import SecretStr
-from receivers import HANG, RESET, MovedClock, ScriptedReceiver, labels
+from benches import GIVE_UP_AFTER, SECRET, TOKEN, am, crashed, hook
+from receivers import HANG, RESET, ScriptedReceiver, labels
 from receivers import notification as of_one_account
 from samples import NOW
 
 from monitor import notify
-from monitor.delivery import Delivery, Settings
+from monitor.delivery import Delivery
 from monitor.delivery.turns import Turns
 from monitor.metrics import Instruments
 from monitor.model import MessageKind, Notification
-from monitor.notify import alertmanager, webhook
-from monitor.routing import Pacing, Receiver
-from monitor.store import Change, Contents, Store
+from monitor.routing import Receiver
+from monitor.store import Change, Store
 
 FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKind.REMINDER
-SECRET = "s3cr3t-of-the-crm"
-TOKEN = "t0k3n-in-the-path"
-
-
-@pytest.fixture
-def clock():
-    return MovedClock()
-
-
-@pytest.fixture
-async def server():
-    made = ScriptedReceiver()
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-async def other_server():
-    made = ScriptedReceiver()
-    await made.start()
-    yield made
-    await made.stop()
-
-
-class Bench:
-    """A store and a delivery, stepped by hand: no worker runs unless a test starts one."""
-
-    def __init__(self, path: Path, clock: MovedClock) -> None:
-        self.path = path
-        self.clock = clock
-        self.instruments = Instruments(endpoints=(), send_failures=notify.FAILURES, now=clock())
-        self.store = Store(path, clock=clock)
-        self.delivery = Delivery(
-            self.store, clock=clock, instruments=self.instruments, jitter=lambda top: top
-        )
-        self.contents = Contents()
-
-    async def open(self) -> Bench:
-        self.contents = await self.store.open()
-        self.delivery.restore(self.contents)
-        self.delivery._turns.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
-        self.delivery._employ = lambda queue: None
-        return self
-
-    async def close(self) -> None:
-        await self.delivery.stop(timedelta(seconds=1))
-        await self.store.close()
-
-    async def say(self, *rows) -> None:
-        """What the poller does: commit, then hand over."""
-        await self.store.commit(Change(notifications=rows))
-        self.delivery.enqueue(rows)
-
-    async def turn(self, name: str = "crm"):
-        return await self.delivery._turns.take(self.delivery._queues[name])
-
-    def recent(self) -> tuple[Notification, ...]:
-        return tuple(record.notification for record in self.delivery.records())
-
-    def value(self, metric: str, receiver: str = "crm", **more: str) -> float:
-        name = f"ultravox_monitor_{metric}_total"
-        return self.instruments.registry.get_sample_value(name, {"receiver": receiver, **more}) or 0
-
-    def status(self, name: str = "crm"):
-        return next(queue for queue in self.delivery.queues() if queue.receiver == name)
-
-
-@pytest.fixture
-async def benches(tmp_path, clock):
-    made = []
-
-    async def make(path: Path = tmp_path / "monitor.db") -> Bench:
-        bench = Bench(path, clock)
-        made.append(bench)
-        return await bench.open()
-
-    yield make
-    for bench in made:
-        await bench.close()
 
 
 @pytest.fixture
@@ -114,21 +31,6 @@ async def bench(benches, server):
     made = await benches()
     made.delivery.set_receivers({"crm": hook(server)})
     return made
-
-
-AT_ONCE = Pacing(group_wait=timedelta(0), max_messages_per_minute=6000)
-GIVE_UP_AFTER = AT_ONCE.give_up_after
-
-
-def hook(server: ScriptedReceiver, timeout: float = 10, **more) -> Settings:
-    channel = webhook.Settings(
-        SecretStr(f"{server.url}/{TOKEN}"), SecretStr(SECRET), timedelta(seconds=timeout)
-    )
-    return Settings(channel, **({"pacing": AT_ONCE} | more))
-
-
-def am(*servers: ScriptedReceiver, **more) -> Settings:
-    return Settings(alertmanager.Settings(tuple(SecretStr(server.url) for server in servers)), **more)
 
 
 def notification(number: int = 1, *, batch_id: str = "b1", **changes) -> Notification:
@@ -359,14 +261,6 @@ async def test_who_heard_a_reminder_hears_of_the_end(bench, server, clock):
 
 
 # Crashes
-
-
-def crashed(path: Path) -> Path:
-    """The state file as a killed process leaves it now."""
-    to = path.with_name(f"crashed-{len(list(path.parent.iterdir()))}.db")
-    for suffix in ("", "-wal"):
-        shutil.copyfile(f"{path}{suffix}", f"{to}{suffix}")
-    return to
 
 
 async def test_a_crash_between_commit_and_send_sends_after_the_restart(bench, benches, server):

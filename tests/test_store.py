@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -16,7 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from receivers import MovedClock, notification
+from benches import crashed
+from receivers import message, notification
 from samples import NOW, batch_key, observation, status
 
 from monitor import store as store_module
@@ -26,6 +28,7 @@ from monitor.model import (
     Failing,
     FailureReason,
     MessageKind,
+    Mute,
     Phase,
     Severity,
 )
@@ -33,16 +36,12 @@ from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store, S
 from monitor.store import file as file_module
 
 RESOLVED = MessageKind.RESOLVED
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "monitor.db"
-
-
-@pytest.fixture
-def clock():
-    return MovedClock()
 
 
 @pytest.fixture
@@ -573,3 +572,120 @@ async def _in_the_thread(store: Store, statement: str) -> list:
         return store._file._db.execute(statement).fetchall()
 
     return await asyncio.get_running_loop().run_in_executor(store._thread, run)
+
+
+# Messages, mutes, the record, and files of earlier versions
+
+
+async def test_messages_under_way_and_mutes_survive_and_what_is_done_with_does_not(benches, clock):
+    bench = await benches()
+    sent, other = message(notification(1)), message(notification(2, batch_id="b2"))
+    mute, ended = Mute("b1", NOW + timedelta(hours=1)), Mute("b2", NOW)
+    await bench.store.commit(Change(messages=(sent, other), mutes=(mute, ended)))
+    await bench.store.commit(Change(done_messages=(other.id,)))
+    clock.move(minutes=1)
+    after = await benches(crashed(bench.path))
+    assert after.contents.messages == (sent,)
+    assert after.contents.mutes == (mute,)
+
+
+async def test_a_message_that_is_done_with_before_it_was_written_is_not_written(benches, monkeypatch):
+    bench = await benches()
+    sent = message(notification(1))
+    monkeypatch.setattr(bench.store._file, "write", _fails, raising=False)
+    await bench.store.commit(Change(messages=(sent,)))
+    await bench.store.commit(Change(done_messages=(sent.id,)))
+    monkeypatch.undo()
+    await bench.store.prune()
+    after = await benches(crashed(bench.path))
+    assert after.contents.messages == ()
+
+
+def _fails(*_, **__):
+    raise OSError("no disk")
+
+
+async def test_what_is_on_record_is_found_by_batch_receiver_and_time(benches):
+    bench = await benches()
+    rows = [
+        notification(n, batch_id=f"b{n % 2}", receiver="crm" if n < 3 else "ops", created_at=NOW + n * MINUTE)
+        for n in range(5)
+    ]
+    await bench.store.commit(Change(notifications=tuple(rows)))
+
+    async def found(**asked):
+        return [row.id for row in await bench.store.history(**{"count": 100} | asked)]
+
+    assert await found() == ["id-4", "id-3", "id-2", "id-1", "id-0"]
+    assert await found(batch_id="b1") == ["id-3", "id-1"]
+    assert await found(batch_id="b") == await found()
+    assert await found(receiver="ops") == ["id-4", "id-3"]
+    assert await found(before=NOW + 2 * MINUTE) == ["id-1", "id-0"]
+    assert await found(count=2) == ["id-4", "id-3"]
+    assert await found(batch_id="b0", receiver="crm", before=NOW + 2 * MINUTE) == ["id-0"]
+
+
+_SCHEMA_1 = (
+    """CREATE TABLE batches (agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
+    PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
+    "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE notifications (id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL,
+    kind TEXT NOT NULL, one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
+    record TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX notifications_by_age ON notifications (created_at)",
+    "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
+    """CREATE VIEW episodes AS SELECT *, kind = 'firing' AND NOT one_shot AS opens,
+    (SELECT max(ended.settled_at) FROM notifications AS ended WHERE ended.receiver = notifications.receiver
+    AND ended.episode = notifications.episode AND ended.kind = 'resolved') AS end_settled_at FROM notifications""",
+    "PRAGMA application_id = 0x55424D53",
+    "PRAGMA user_version = 1",
+)
+_ROW_OF_1 = {
+    "id": "old",
+    "receiver": "crm",
+    "kind": "firing",
+    "alert": {
+        "labels": [["alertname", "BatchStalled"], ["batch_id", "b1"]],
+        "annotations": [["summary", "written by schema 1"]],
+        "starts_at": "2026-11-23T11:00:00Z",
+        "ends_at": None,
+    },
+    "created_at": "2026-11-23T11:00:00Z",
+    "one_shot": False,
+    "attempts": 2,
+    "next_attempt_at": None,
+    "delivered_at": None,
+    "dropped_at": None,
+    "last_error": "503",
+}
+
+
+def kept(path) -> dict[str, int]:
+    """The copies beside a state file, with who may read them."""
+    return {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.glob("*.schema-*")}
+
+
+async def test_a_file_of_schema_1_is_taken_over_and_kept_beside_it(tmp_path, benches):
+    path = tmp_path / "old.db"
+    old = sqlite3.connect(path)
+    for statement in _SCHEMA_1:
+        old.execute(statement)
+    at = (NOW - timedelta(hours=1)).timestamp()
+    row = ("old", "crm", "e", "firing", 0, at, None, json.dumps(_ROW_OF_1))
+    old.execute("INSERT INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    old.commit()
+    old.close()
+    bench = await benches(path)
+    [waiting] = bench.contents.notifications
+    assert (waiting.id, waiting.attempts, waiting.settled, waiting.held_until) == ("old", 2, False, None)
+    assert [one.id for one in await bench.store.history(batch_id="b1", count=9)] == ["old"]
+    await bench.store.commit(Change(messages=(message(notification(1)),)))
+    before = sqlite3.connect(f"{path}.schema-1")
+    assert before.execute("PRAGMA user_version").fetchone() == (1,)
+    assert before.execute("SELECT id FROM notifications").fetchone() == ("old",)
+    before.close()
+    assert kept(path) == {"old.db.schema-1": 0o600}
+    await bench.close()
+    path.with_name("old.db.schema-1").rename(tmp_path / "put away")
+    await (await benches(path)).close()
+    assert kept(path) == {}, "once"

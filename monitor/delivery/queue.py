@@ -224,9 +224,9 @@ class Queue:
         others_were_taken = lane.failed_at is not None and self.taken > lane.failed_at
         lane.failed_at = self.taken
         attempts, wait = message.attempts + 1, timedelta(0)
-        several = len(message.entries) > 1
-        if several and (error.too_much or (others_were_taken and not error.may_have_arrived)):
-            lane.most_entries = len(message.entries) // 2  # until it is found which of them it is
+        listed = len(message.entries) + len(message.still)
+        if listed > 1 and (error.too_much or (others_were_taken and not error.may_have_arrived)):
+            lane.most_entries = listed // 2  # until it is found which of them it is
             self._note(error, now)
         elif error.unwelcome or (error.again_helps and not others_were_taken):
             self.pause(error, RETRY_CAP, now, jitter)
