@@ -293,7 +293,7 @@ def message_fields(message: Message) -> dict[str, object]:
     names = {dict(entry.alert.labels).get("alertname", "") for entry in message.entries}
     return {
         "receiver": message.receiver,
-        "message": message.id,
+        "message_id": message.id,
         "alerts": ",".join(sorted(names)),
         "count": len(message.entries),
     }
