@@ -90,6 +90,7 @@ class Turns:
             if wait := queue.must_wait(now):
                 return wait
             message = queue.repeated(now)
+            again = message is not None
             if message is None:
                 manner = queue.manner(channel.group_by, self.external_url)
                 if self.stopping:
@@ -98,20 +99,20 @@ class Turns:
                 await self._settle(queue, plan.overtaken)
                 message = plan.message
                 if message is None:
-                    again = [at for at in (plan.again_at, queue.again_at()) if at is not None]
-                    return max(min(again) - now, timedelta(0)) if again else None
+                    waits = [at for at in (plan.again_at, queue.again_at()) if at is not None]
+                    return max(min(waits) - now, timedelta(0)) if waits else None
                 queue.under_way[message.id] = message
                 await self.store.commit(Change(messages=(message,)))
-            await self._send(queue, channel, message)
+            await self._send(queue, channel, message, again=again)
 
-    async def _send(self, queue: Queue, channel: MessageChannel, message: Message) -> None:
-        """Send one message, and mark what came of it."""
+    async def _send(self, queue: Queue, channel: MessageChannel, message: Message, *, again: bool) -> None:
+        """Send one message, and mark what came of it. `again`: it may have arrived before."""
         queue.take_slot(self.clock())
         try:
             await channel.send(self._wire(queue), message)
         except SendError as error:
             self._count(queue, [error])
-            if not queue.failed(message, error, self.clock(), self.jitter):
+            if not queue.failed(message, error, self.clock(), self.jitter, again=again):
                 await self.store.commit(Change(done_messages=(message.id,)))
             return
         queue.took(message)
