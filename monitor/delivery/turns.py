@@ -50,8 +50,8 @@ class Turns:
             return None
         if queue.settings is None:
             return _UNCONFIGURED
-        await self._hold(queue)
         if isinstance(queue.settings.channel, StateChannel):
+            await self._hold(queue)
             if wait := still_to_wait(queue.paused_until, self.clock()):
                 return wait
             return await self._tell(queue, queue.settings.channel)
@@ -60,21 +60,23 @@ class Turns:
     async def _hold(self, queue: Queue) -> None:
         """Note which notifications a mute holds, and settle what a mute has outlived."""
         now = self.clock()
-        route = queue.settings.route if queue.settings else None
-        of_receiver = route.muted_until(now) if route else None
+        if queue.settings is None:
+            return
+        route, group_wait = queue.settings.route, queue.settings.pacing.group_wait
+        of_receiver = route.muted_until(now)
 
         def muted(row: Notification) -> datetime | None:
             mute = self.mutes.get(dict(row.alert.labels).get("batch_id", ""))
             if mute is None or mute.until <= now:
                 return of_receiver
-            then = route.muted_until(mute.until) if route else None
-            return then or mute.until
+            return route.muted_until(mute.until) or mute.until
 
         changed = outbox.held(queue.pending(), muted, now)
         for row in changed:
             queue.rows[row.id] = row
         flying = {one for message in queue.under_way.values() for one in message.settles}
-        over = outbox.over_while_muted((row for row in queue.rows.values() if row.id not in flying), now)
+        left = [row for row in queue.rows.values() if row.id not in flying]
+        over = outbox.over_while_muted(left, group_wait, now)
         for row in over:
             queue.settle(row)
             self.settled.append(row)
@@ -84,6 +86,7 @@ class Turns:
 
     async def _send_due(self, queue: Queue) -> timedelta | None:
         while True:
+            await self._hold(queue)  # also a mute that came while the message before was sent
             if queue.settings is None or isinstance(queue.settings.channel, StateChannel):
                 return timedelta(0)  # a reload came in between
             channel, now = queue.settings.channel, self.clock()
