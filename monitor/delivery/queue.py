@@ -192,24 +192,27 @@ class Queue:
         others_were_taken = lane.failed_at is not None and self.taken > lane.failed_at
         lane.failed_at = self.taken
         attempts, wait = message.attempts + 1, timedelta(0)
+        rows = [self.rows[name] for name in message.settles if name in self.rows]
+        news = any(row.next_attempt_at is None or row.last_error != str(error) for row in rows)
         several = len(message.entries) > 1
-        if several and (error.too_much or (others_were_taken and not frozen)):
-            lane.most_entries = len(message.entries) // 2  # until it is found which of them it is
+        too_much = error.too_much and (several or bool(message.still))  # also of what still fires
+        if too_much or (several and others_were_taken and not frozen):
+            lane.most_entries = max(1, len(message.entries) // 2)  # until it is found which of them it is
             self._fails(error, now)
         elif error.unwelcome or (error.again_helps and not others_were_taken):
             self.pause(error, RETRY_CAP, now, jitter)
         else:
             wait = _backoff(attempts, RETRY_CAP, jitter) if error.again_helps else RETRY_CAP
             wait = max(wait, error.retry_after or wait)
-            if attempts == 1 and not error.again_helps:
+            if news and not error.again_helps:
                 logger.error(
                     "receiver refuses a message", extra=message_fields(message) | {"error": str(error)}
                 )
             self._fails(error, now)
         not_before = now + wait if wait else None
-        for name in message.settles:
-            if (row := self.rows.get(name)) is not None and not row.settled:
-                self.rows[name] = replace(
+        for row in rows:
+            if not row.settled:
+                self.rows[row.id] = replace(
                     row, attempts=attempts, next_attempt_at=not_before, last_error=str(error)
                 )
         if frozen:
