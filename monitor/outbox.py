@@ -207,11 +207,10 @@ def _overtaken(rows: Iterable[Notification], why: str, now: datetime) -> list[No
 
 
 def _due(entry: Entry, rows: list[Notification], manner: Manner, now: datetime) -> datetime:
-    began = min(rows[0].created_at, now)  # a clock that was set back prolongs nothing
     if rows[0].created_at > now:
-        return now
+        return now  # a clock that was set back prolongs nothing
     times = REMINDERS_WAIT if entry.kind is MessageKind.REMINDER else 1
-    return began + times * manner.group_wait
+    return rows[0].created_at + times * manner.group_wait
 
 
 def _not_before(rows: list[Notification], now: datetime) -> datetime | None:
@@ -274,7 +273,7 @@ class _Groups:
             and self._group(dict(alert.labels)) == group
         ]
         still.sort(key=lambda alert: (alert.starts_at, alert.labels))
-        shown = tuple(still[: max(0, most - len(entries))])
+        shown = tuple(still[: most - len(entries)])
         left_out = len(still) - len(shown)
         receiver, url = self._standing.receiver, self._manner.external_url
         said = repr((receiver, group, entries, shown, left_out, url))

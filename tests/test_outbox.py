@@ -216,6 +216,7 @@ def test_without_labels_to_group_by_everything_is_one_message():
 def test_a_label_that_an_alert_lacks_is_no_part_of_its_group():
     alone = replace(BEGAN, alert=Alert((("alertname", "X"), ("batch_id", "b1")), (), NOW))
     assert send(alone).group == (("alertname", "X"),)
+    assert send(row(account="")).group == (("alertname", "BatchStalled"),)  # an empty one is none
 
 
 def test_three_hundred_stalled_batches_are_one_message():
