@@ -16,6 +16,7 @@ from monitor.delivery.queue import Jitter, Queue, log_fields
 from monitor.metrics import Instruments
 from monitor.model import Message, MessageKind, Mute, Notification
 from monitor.notify.channel import MessageChannel, SendError, StateChannel, Wire, still_to_wait
+from monitor.routing import Pacing, Route
 from monitor.store import Change, Store
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Turns:
         if not queue.rows:
             return None
         if queue.settings is None:
+            await self._hold(queue)  # a mute that ends meanwhile has ended
             return _UNCONFIGURED
         if isinstance(queue.settings.channel, StateChannel):
             await self._hold(queue)
@@ -60,9 +62,8 @@ class Turns:
     async def _hold(self, queue: Queue) -> None:
         """Note which notifications a mute holds, and settle what a mute has outlived."""
         now = self.clock()
-        if queue.settings is None:
-            return
-        route, group_wait = queue.settings.route, queue.settings.pacing.group_wait
+        route = queue.settings.route if queue.settings else Route()
+        pacing = queue.settings.pacing if queue.settings else Pacing()
         of_receiver = route.muted_until(now)
 
         def muted(row: Notification) -> datetime | None:
@@ -76,7 +77,7 @@ class Turns:
             queue.rows[row.id] = row
         flying = {one for message in queue.under_way.values() for one in message.settles}
         left = [row for row in queue.rows.values() if row.id not in flying]
-        over = outbox.over_while_muted(left, group_wait, now)
+        over = outbox.over_while_muted(left, pacing.group_wait, now)
         for row in over:
             queue.settle(row)
             self.settled.append(row)
