@@ -81,15 +81,18 @@ def held(rows: Iterable[Notification], muted: Muted, now: datetime) -> tuple[Not
         if until is None and row.held_until is not None and row.held_until > now:
             changed.append(replace(row, held_until=now))
         elif until is not None and until != row.held_until:
-            changed.append(replace(row, held_until=until))
+            held_on = row.held_until is not None and row.held_until > now
+            changed.append(replace(row, held_since=row.held_since if held_on else now, held_until=until))
     return tuple(changed)
 
 
-def over_while_muted(rows: Iterable[Notification], now: datetime) -> tuple[Notification, ...]:
-    """Episodes that began and ended while a mute held them, settled: there is nothing left to tell."""
+def over_while_muted(
+    rows: Iterable[Notification], group_wait: timedelta, now: datetime
+) -> tuple[Notification, ...]:
+    """Episodes that were not due before a mute held them, and ended under it, settled: nothing is left to tell."""
     overtaken: list[Notification] = []
     for episode in _episodes(rows).values():
-        if _began_and_ended_muted(episode):
+        if _over_while_muted(episode, group_wait):
             overtaken += _overtaken(episode, "it was over before its mute was", now)
     return tuple(overtaken)
 
@@ -99,8 +102,11 @@ def compose(standing: Standing, manner: Manner, now: datetime) -> Plan:
     overtaken: list[Notification] = []
     untold: dict[_Name, AlertName] = {}
     entries: list[tuple[Entry, list[Notification]]] = []
+    under_way = {entry.alert.labels for message in standing.under_way for entry in message.entries}
     for fingerprint, rows in _episodes(standing.waiting).items():
-        entry = _entry(rows, heard=fingerprint in standing.heard)
+        if rows[0].alert.labels in under_way:
+            continue  # whether its receiver has heard of the beginning is not known yet
+        entry = _entry(rows, manner.group_wait, heard=fingerprint in standing.heard)
         if isinstance(entry, str):
             overtaken += _overtaken(rows, entry, now)
             if (by := rows[-1].superseded_by) is not None:
@@ -168,7 +174,7 @@ def _episodes(rows: Iterable[Notification]) -> dict[str, list[Notification]]:
     return found
 
 
-def _entry(rows: list[Notification], *, heard: bool) -> Entry | str:
+def _entry(rows: list[Notification], group_wait: timedelta, *, heard: bool) -> Entry | str:
     """What there is to say of an episode, by the table above; a text: why nothing is."""
     settles = tuple(row.id for row in rows)
     end = next((row for row in rows if row.kind is MessageKind.RESOLVED), None)
@@ -180,18 +186,21 @@ def _entry(rows: list[Notification], *, heard: bool) -> Entry | str:
         return "its beginning was never told"
     if end.superseded_by is not None:
         return f"superseded by {end.superseded_by} before it was told"
-    if _began_and_ended_muted(rows):
+    if _over_while_muted(rows, group_wait):
         return "it was over before its mute was"
     return Entry(MessageKind.RESOLVED, messages.belated(end.alert), settles, belated=True)
 
 
-def _began_and_ended_muted(rows: list[Notification]) -> bool:
+def _over_while_muted(rows: list[Notification], group_wait: timedelta) -> bool:
     first, end = rows[0], rows[-1]
     return (
         first.kind is MessageKind.FIRING
         and end.kind is MessageKind.RESOLVED
         and not any(row.settled or row.attempts for row in rows)
+        and first.held_since is not None
         and first.held_until is not None
+        # What was due before, and only had not left because its receiver was down, is told after all.
+        and first.held_since <= first.created_at + group_wait
         and end.created_at <= first.held_until
     )
 
@@ -201,11 +210,10 @@ def _overtaken(rows: Iterable[Notification], why: str, now: datetime) -> list[No
 
 
 def _due(entry: Entry, rows: list[Notification], manner: Manner, now: datetime) -> datetime:
-    began = min(rows[0].created_at, now)  # a clock that was set back prolongs nothing
     if rows[0].created_at > now:
-        return now
+        return now  # a clock that was set back prolongs nothing
     times = REMINDERS_WAIT if entry.kind is MessageKind.REMINDER else 1
-    return began + times * manner.group_wait
+    return rows[0].created_at + times * manner.group_wait
 
 
 def _not_before(rows: list[Notification], now: datetime) -> datetime | None:
@@ -241,11 +249,12 @@ class _Groups:
     ) -> None:
         self._standing = standing
         self._manner = manner
-        fires = [entry.alert for entry in entries if entry.kind is not MessageKind.RESOLVED]
+        under_way = [entry for message in standing.under_way for entry in message.entries]
+        fires = [entry.alert for entry in (*entries, *under_way) if entry.kind is not MessageKind.RESOLVED]
         self._firing = {_name(alert) for alert in (*fires, *standing.heard.values())}
         self._untold = untold  # superseded before they were told: what says more in their place
         self._busy_groups = {message.group for message in standing.under_way}
-        self._busy = {entry.alert.labels for message in standing.under_way for entry in message.entries}
+        self._busy = {entry.alert.labels for entry in under_way}
         self._busy |= {alert.labels for message in standing.under_way for alert in message.still}
 
     def of(self, entry: Entry) -> Labels:
@@ -281,7 +290,7 @@ class _Groups:
             and self._group(dict(alert.labels)) == group
         ]
         still.sort(key=lambda alert: (alert.starts_at, alert.labels))
-        shown = tuple(still[: max(0, most - len(entries))])
+        shown = tuple(still[: most - len(entries)])
         left_out = len(still) - len(shown)
         receiver, url = self._standing.receiver, self._manner.external_url
         told = [(entry.kind.value, entry.settles, *_words(entry.alert)) for entry in entries]

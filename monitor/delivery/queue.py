@@ -214,39 +214,46 @@ class Queue:
             )
         self.broken = True
 
-    def failed(self, message: Message, error: SendError, now: datetime, jitter: Jitter) -> bool:
+    def failed(
+        self, message: Message, error: SendError, now: datetime, jitter: Jitter, *, again: bool = False
+    ) -> bool:
         """The message was not taken, as far as is known. False: it surely was not, and is one no more.
 
         What is to tell waits on, then, and may be told in other words. A message that may have arrived stays as
-        it is.
+        it is. `again`: it may have arrived on an earlier try, of which this one says nothing, unless what it
+        says is refused: then it was refused before.
         """
+        content_refused = not error.again_helps and not error.unwelcome
+        frozen = error.may_have_arrived or (again and not content_refused)
         lane = self._lanes.setdefault(message.group, _Lane())
         others_were_taken = lane.failed_at is not None and self.taken > lane.failed_at
         lane.failed_at = self.taken
         attempts, wait = message.attempts + 1, timedelta(0)
-        listed = len(message.entries) + len(message.still)
-        if listed > 1 and (error.too_much or (others_were_taken and not error.may_have_arrived)):
-            lane.most_entries = listed // 2  # until it is found which of them it is
+        rows = [self.rows[name] for name in message.settles if name in self.rows]
+        news = any(row.next_attempt_at is None or row.last_error != str(error) for row in rows)
+        several = len(message.entries) > 1
+        too_much = error.too_much and (several or bool(message.still))  # also of what still fires
+        if too_much or (several and others_were_taken and not frozen):
+            lane.most_entries = max(1, len(message.entries) // 2)  # until it is found which of them it is
             self._note(error, now)
         elif error.unwelcome or (error.again_helps and not others_were_taken):
             self.pause(error, RETRY_CAP, now, jitter)
         else:
             wait = _backoff(attempts, RETRY_CAP, jitter) if error.again_helps else RETRY_CAP
             wait = max(wait, error.retry_after or wait)
-            if attempts == 1 and not error.again_helps:
+            if news and not error.again_helps:
                 logger.error(
                     "receiver refuses a message", extra=message_fields(message) | {"error": str(error)}
                 )
             self._note(error, now)
-        for name in message.settles:
-            if (row := self.rows.get(name)) is not None and not row.settled:
-                again = now + wait if wait else None
-                self.rows[name] = replace(
-                    row, attempts=attempts, next_attempt_at=again, last_error=str(error)
+        not_before = now + wait if wait else None
+        for row in rows:
+            if not row.settled:
+                self.rows[row.id] = replace(
+                    row, attempts=attempts, next_attempt_at=not_before, last_error=str(error)
                 )
-        if error.may_have_arrived:
-            again = now + wait if wait else None
-            self.under_way[message.id] = replace(message, attempts=attempts, next_attempt_at=again)
+        if frozen:
+            self.under_way[message.id] = replace(message, attempts=attempts, next_attempt_at=not_before)
             return True
         self.under_way.pop(message.id, None)
         return False

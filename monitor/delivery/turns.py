@@ -16,6 +16,7 @@ from monitor.delivery.queue import Jitter, Queue, log_fields
 from monitor.metrics import Instruments
 from monitor.model import Message, MessageKind, Mute, Notification, Tested
 from monitor.notify.channel import MessageChannel, SendError, StateChannel, Wire, still_to_wait
+from monitor.routing import Pacing, Route
 from monitor.store import Change, Store
 
 logger = logging.getLogger(__name__)
@@ -49,9 +50,10 @@ class Turns:
         if not queue.rows:
             return None
         if queue.settings is None:
+            await self._hold(queue)  # a mute that ends meanwhile has ended
             return _UNCONFIGURED
-        await self._hold(queue)
         if isinstance(queue.settings.channel, StateChannel):
+            await self._hold(queue)
             if wait := still_to_wait(queue.paused_until, self.clock()):
                 return wait
             if queue.under_way:  # of the time when it was sent messages: its notifications are told as states
@@ -64,21 +66,22 @@ class Turns:
     async def _hold(self, queue: Queue) -> None:
         """Note which notifications a mute holds, and settle what a mute has outlived."""
         now = self.clock()
-        route = queue.settings.route if queue.settings else None
-        of_receiver = route.muted_until(now) if route else None
+        route = queue.settings.route if queue.settings else Route()
+        pacing = queue.settings.pacing if queue.settings else Pacing()
+        of_receiver = route.muted_until(now)
 
         def muted(row: Notification) -> datetime | None:
             mute = self.mutes.get(dict(row.alert.labels).get("batch_id", ""))
             if mute is None or mute.until <= now:
                 return of_receiver
-            then = route.muted_until(mute.until) if route else None
-            return then or mute.until
+            return route.muted_until(mute.until) or mute.until
 
         changed = outbox.held(queue.pending(), muted, now)
         for row in changed:
             queue.rows[row.id] = row
         flying = {one for message in queue.under_way.values() for one in message.settles}
-        over = outbox.over_while_muted((row for row in queue.rows.values() if row.id not in flying), now)
+        left = [row for row in queue.rows.values() if row.id not in flying]
+        over = outbox.over_while_muted(left, pacing.group_wait, now)
         for row in over:
             queue.settle(row)
             self.settled.append(row)
@@ -88,12 +91,14 @@ class Turns:
 
     async def _send_due(self, queue: Queue) -> timedelta | None:
         while True:
+            await self._hold(queue)  # also a mute that came while the message before was sent
             if queue.settings is None or isinstance(queue.settings.channel, StateChannel):
                 return timedelta(0)  # a reload came in between
             channel, now = queue.settings.channel, self.clock()
             if wait := queue.must_wait(now):
                 return wait
             message = queue.repeated(now)
+            again = message is not None
             if message is None:
                 manner = queue.manner(channel.group_by, self.external_url)
                 if self.stopping:
@@ -102,20 +107,20 @@ class Turns:
                 await self._settle(queue, plan.overtaken)
                 message = plan.message
                 if message is None:
-                    again = [at for at in (plan.again_at, queue.again_at()) if at is not None]
-                    return max(min(again) - now, timedelta(0)) if again else None
+                    waits = [at for at in (plan.again_at, queue.again_at()) if at is not None]
+                    return max(min(waits) - now, timedelta(0)) if waits else None
                 queue.under_way[message.id] = message
                 await self.store.commit(Change(messages=(message,)))
-            await self._send(queue, channel, message)
+            await self._send(queue, channel, message, again=again)
 
-    async def _send(self, queue: Queue, channel: MessageChannel, message: Message) -> None:
-        """Send one message, and mark what came of it."""
+    async def _send(self, queue: Queue, channel: MessageChannel, message: Message, *, again: bool) -> None:
+        """Send one message, and mark what came of it. `again`: it may have arrived before."""
         queue.take_slot(self.clock())
         try:
             await channel.send(self._wire(queue), message)
         except SendError as error:
             self._count(queue, [error])
-            if not queue.failed(message, error, self.clock(), self.jitter):
+            if not queue.failed(message, error, self.clock(), self.jitter, again=again):
                 await self.store.commit(Change(done_messages=(message.id,)))
             return
         queue.took(message)

@@ -24,6 +24,7 @@ class Notification:
     superseded_by: AlertName | None = None  # an end that is told with the alert that says more
     attempts: int = 0
     next_attempt_at: datetime | None = None  # None: at once
+    held_since: datetime | None = None  # when the latest mute began to hold it
     held_until: datetime | None = None  # a mute holds it, or held it, until then
     message_id: str | None = None  # of the message that delivered it: its Idempotency-Key
     delivered_at: datetime | None = None
