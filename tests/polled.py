@@ -7,8 +7,9 @@ from pydantic import SecretStr
 from monitor import simulator, ultravox
 from monitor.alerts import Policy
 from monitor.metrics import Instruments
-from monitor.model import BatchKey, Receiver, Target
+from monitor.model import BatchKey, Target
 from monitor.poller import Book, Poller
+from monitor.routing import Receiver
 from monitor.store import Store
 from monitor.targets import Watch
 from monitor.ultravox import ApiSettings, Client
