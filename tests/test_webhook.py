@@ -162,8 +162,8 @@ def test_an_alert_s_firing_reminder_and_end_share_their_group_with_others_of_its
         (("account", "other"), ("alertname", "BatchStalled")),
         (("account", "main"), ("alertname", "BatchOverdue")),
     )
-    for labels in others:
-        assert body(replace(fired, alert=Alert(labels, (), NOW)))["groupKey"] != keys[0]
+    for other in others:
+        assert body(replace(fired, alert=Alert(other, (), NOW)))["groupKey"] != keys[0]
 
 
 def test_what_was_superseded_is_told_with_what_says_more():
