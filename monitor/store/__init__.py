@@ -125,8 +125,10 @@ class Store:
     ) -> tuple[Notification, ...]:
         """What is on record of who was told what, the newest first; without what is still to be written.
 
-        `batch_id`: or the beginning of one. Empty when the file cannot be read, which the log says.
+        `batch_id`: or the beginning of one. Empty when the file cannot be read, which the log says, or is closed.
         """
+        if self._closed:
+            return ()
         read = partial(self._file.history, batch_id, receiver, before, count)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, read)

@@ -98,7 +98,7 @@ _LOAD_NOTIFICATIONS = """
 
 _HISTORY = """
     SELECT record FROM notifications
-    WHERE (:batch_id IS NULL OR batch_id LIKE :batch_id || '%') AND (:receiver IS NULL OR receiver = :receiver)
+    WHERE (:batch_id IS NULL OR instr(batch_id, :batch_id) = 1) AND (:receiver IS NULL OR receiver = :receiver)
     AND (:before IS NULL OR created_at < :before)
     ORDER BY created_at DESC, id LIMIT :count"""
 
