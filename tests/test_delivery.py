@@ -20,7 +20,7 @@ from monitor.delivery import Delivery, Settings
 from monitor.metrics import Instruments
 from monitor.model import AlertName, AlertState, MessageKind, Phase, Severity
 from monitor.notify import alertmanager, webhook
-from monitor.routing import Pacing, Receiver, Route
+from monitor.routing import Pacing, Receiver
 from monitor.store import BatchRecord, Change, Contents, Store
 
 FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKind.REMINDER

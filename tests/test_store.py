@@ -350,6 +350,40 @@ def content_of(path: Path) -> list:
     return found
 
 
+async def test_what_the_version_before_told_no_end_of_does_not_fire_for_ever(path, stores):
+    """It had no row for the end of what was superseded: by its receiver's queue alone, it fires on."""
+    rows = tuple(
+        replace(row, delivered_at=row.created_at, message_id=None)
+        for row in (
+            notification(1, batch_id="b1"),  # still fires
+            notification(2, batch_id="b2"),  # was superseded
+            notification(3, batch_id="b3"),
+            notification(4, batch_id="b3", kind=RESOLVED),
+            notification(5, batch_id="b5", one_shot=True),
+            notification(6, batch_id="b2", receiver="oncall"),
+            notification(7, batch_id="b2", receiver="oncall", kind=RESOLVED),
+            notification(8, batch_id="b8"),  # this firing was superseded, and it fires again
+        )
+    )
+    waiting = notification(9, batch_id="b9")
+    again = replace(stalled("b8"), since=NOW + timedelta(hours=1))
+    known = batch(1, alerts=(stalled("b1"), replace(stalled("b2"), phase=Phase.PENDING), again))
+    schema_1(path, (*rows, waiting), (known,))
+    store, contents = await stores()
+    made = [row for row in contents.notifications if row not in (*rows, waiting)]
+    assert [(row.alert.fingerprint, row.receiver) for row in made] == [
+        (rows[1].alert.fingerprint, "crm"),
+        (rows[7].alert.fingerprint, "crm"),
+    ]
+    for row in made:
+        assert (row.kind, row.overtaken_at, row.delivered_at) == (RESOLVED, NOW, None)
+        assert (row.alert.ends_at, row.overtaken) == (NOW, "the version before told no end of it")
+    assert await _in_the_thread(
+        store, "SELECT count(*) FROM episodes WHERE opens AND end_settled_at IS NULL"
+    ) == [(2,)]  # b1 and b9
+    assert (await reopened(store, stores)).notifications == contents.notifications
+
+
 async def test_a_file_of_the_version_before_is_changed_in_full_or_not_at_all(
     path, tmp_path, clock, monkeypatch
 ):
