@@ -169,7 +169,8 @@ async def test_a_failure_rate_is_told_with_the_class_of_the_errors_and_never_wit
     )  # it was asked a minute later
     assert world.book.statuses[key].failed_calls.classes == ((CallError.PROVIDER, 21),)
     await world.poll(30, key)
-    assert world.told()[1:] == [("firing", "BatchEndedIncomplete")]  # superseded: no green message of its own
+    assert world.told()[1:] == [("firing", "BatchEndedIncomplete"), ("resolved", "BatchFailureRateHigh")]
+    assert world.delivered[-1].superseded_by == "BatchEndedIncomplete"  # no green message of its own
     await world.store.close()
     kept = world.path.read_bytes() + b"".join(
         part.read_bytes() for part in world.path.parent.glob(f"{world.path.name}-*")

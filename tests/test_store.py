@@ -17,8 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from benches import crashed
-from receivers import message, notification
+from receivers import MovedClock, labels, message, notification
 from samples import NOW, batch_key, observation, status
 
 from monitor import store as store_module
@@ -32,16 +31,21 @@ from monitor.model import (
     Phase,
     Severity,
 )
-from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store, StoreError
+from monitor.notify import webhook
+from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store, StoreError, records, schema
 from monitor.store import file as file_module
 
 RESOLVED = MessageKind.RESOLVED
-MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "monitor.db"
+
+
+@pytest.fixture
+def clock():
+    return MovedClock()
 
 
 @pytest.fixture
@@ -107,13 +111,306 @@ async def test_every_field_of_every_noun_comes_back_as_it_was(stores):
     seen = status(observation(paused=True, throttle="night", ended_at=NOW)).progress
     known = batch(progress=seen, failing=failing, alerts=(firing,))
     account = AccountRecord("main", NOW, NOW, failing, (firing,))
-    sent = notification(delivered_at=NOW, attempts=3, one_shot=True, last_error="503", next_attempt_at=NOW)
+    sent = notification(
+        delivered_at=NOW,
+        attempts=3,
+        one_shot=True,
+        last_error="503",
+        next_attempt_at=NOW,
+        held_until=NOW,
+        message_id="m1",
+    )
+    over = notification(
+        2,
+        kind=RESOLVED,
+        superseded_by=AlertName.BATCH_GONE,
+        overtaken_at=NOW,
+        overtaken="said",
+        dropped_at=NOW,
+    )
+    told = message(
+        notification(3, batch_id="b3"),
+        notification(4, batch_id="b3", kind=RESOLVED, created_at=NOW + timedelta(seconds=1)),
+        heard=(notification(5, batch_id="b\ud8005"),),
+        external_url="https://monitor.example",
+    )
+    told = replace(told, attempts=2, next_attempt_at=NOW, left_out=3)
+    mute = Mute("b1", NOW + timedelta(hours=1, microseconds=1))
 
     store, _ = await stores()
-    assert await store.commit(Change((known,), (account,), (sent,))) is True
+    assert await store.commit(Change((known,), (account,), (sent, over), (told,), (), (mute,))) is True
     contents = await reopened(store, stores)
 
-    assert contents == Contents((known,), (account,), (sent,))
+    assert contents == Contents((known,), (account,), (sent, over), (told,), (mute,))
+    assert webhook.render(contents.messages[0]) == webhook.render(told)
+
+
+async def test_what_may_have_arrived_is_kept_until_it_is_done_with(stores):
+    first, second = message(notification(1)), message(notification(2))
+    store, _ = await stores()
+    await store.commit(Change(messages=(first, second)))
+    await store.commit(Change(messages=(replace(second, attempts=1),), done_messages=(first.id,)))
+    await store.commit(Change(done_messages=("no such message",)))
+    assert (await reopened(store, stores)).messages == (replace(second, attempts=1),)
+
+
+async def test_the_latest_mute_of_a_batch_counts_and_one_that_is_over_is_forgotten(stores, clock):
+    hour = timedelta(hours=1)
+    store, _ = await stores()
+    await store.commit(Change(mutes=(Mute("b1", NOW + hour), Mute("b2", NOW + hour), Mute("b3", NOW + hour))))
+    await store.commit(Change(mutes=(Mute("b1", NOW + 2 * hour), Mute("b2", NOW - hour))))
+    contents = await reopened(store, stores)
+    assert contents.mutes == (Mute("b1", NOW + 2 * hour), Mute("b3", NOW + hour))
+    clock.move(hours=1.5)
+    assert (await reopened((await stores())[0], stores)).mutes == (Mute("b1", NOW + 2 * hour),)
+    store, _ = await stores()
+    clock.move(hours=1)
+    await store.prune()
+    assert await _in_the_thread(store, "SELECT * FROM mutes") == []
+
+
+async def test_mutes_and_messages_that_could_not_be_written_are_written_later_the_latest_of_each(stores):
+    store, _ = await stores()
+    done, open_ = message(notification(1)), message(notification(2))
+    await store.commit(Change(messages=(done,)))
+    await _in_the_thread(store, "PRAGMA query_only = 1")
+    assert await store.commit(Change(messages=(open_,), mutes=(Mute("b1", NOW),))) is False
+    later = Mute("b1", NOW + timedelta(hours=1))
+    assert await store.commit(Change(done_messages=(done.id,), mutes=(later,))) is False
+    await _in_the_thread(store, "PRAGMA query_only = 0")
+    contents = await reopened(store, stores)
+    assert (contents.messages, contents.mutes) == ((open_,), (later,))
+
+
+# The record of who was told what
+
+
+async def test_the_record_is_searched_by_batch_receiver_and_time_the_newest_first(stores):
+    def row(number, **changes):
+        return notification(
+            number,
+            created_at=NOW + timedelta(minutes=number),
+            delivered_at=NOW + timedelta(days=1),
+            **changes,
+        )
+
+    rows = [
+        row(1, batch_id="3c90-1"),
+        row(2, batch_id="3c90-2", receiver="chat"),
+        row(3, batch_id="7f6a-1"),
+        row(4, batch_id="3c90-1", kind=RESOLVED),
+        replace(row(5), alert=replace(notification().alert, labels=(("account", "main"),))),
+    ]
+    store, _ = await stores()
+    await store.commit(Change(notifications=tuple(rows)))
+
+    async def found(count=10, **wanted):
+        return [int(one.id[3:]) for one in await store.history(count=count, **wanted)]
+
+    assert await store.history(count=10) == tuple(rows[::-1])
+    assert await found(2) == [5, 4]
+    assert await found(batch_id="3c90-1") == [4, 1]
+    assert await found(batch_id="3c90") == [4, 2, 1]  # the beginning of an id will do
+    assert await found(batch_id="90-1") == []
+    assert await found(batch_id="") == [4, 3, 2, 1]
+    assert await found(receiver="chat") == [2]
+    assert await found(batch_id="3c90", receiver="crm") == [4, 1]
+    assert await found(before=NOW + timedelta(minutes=4)) == [3, 2, 1]
+    assert await found(1, before=NOW + timedelta(minutes=4), batch_id="3c90") == [2]
+    assert await found(receiver="nobody") == []
+
+
+@pytest.mark.parametrize("odd", ["%", "3c90_1", "\ud800", "'"])
+async def test_no_text_that_is_searched_for_is_more_than_a_text(stores, odd):
+    store, _ = await stores()
+    await store.commit(Change(notifications=(notification(batch_id="3c90-1"),)))
+    assert not await store.history(batch_id=odd, count=10)
+    assert not await store.history(receiver=odd, count=10)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    ["DROP VIEW episodes|DROP TABLE notifications", "UPDATE notifications SET record = '{}'"],
+    ids=["no table", "no record"],
+)
+async def test_a_record_that_cannot_be_read_is_none_and_the_log_says_so(stores, caplog, trouble):
+    store, _ = await stores()
+    await store.commit(Change(notifications=(notification(),)))
+    for statement in trouble.split("|"):
+        await _in_the_thread(store, statement)
+    assert await store.history(count=10) is None
+    assert [record.message for record in caplog.records] == ["the record cannot be read"]
+
+
+async def test_after_the_end_the_record_is_empty(stores):
+    store, _ = await stores()
+    await store.commit(Change(notifications=(notification(),)))
+    await store.close()
+    assert await store.history(count=10) == ()
+
+
+# A file of the version before
+
+SCHEMA_1 = (
+    """CREATE TABLE batches (
+        agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
+        PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
+    "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE notifications (
+        id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL, kind TEXT NOT NULL,
+        one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
+        record TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX notifications_by_age ON notifications (created_at)",
+    "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
+    """CREATE VIEW episodes AS SELECT *,
+        kind = 'firing' AND NOT one_shot AS opens,
+        (SELECT max(ended.settled_at) FROM notifications AS ended
+            WHERE ended.receiver = notifications.receiver AND ended.episode = notifications.episode
+            AND ended.kind = 'resolved') AS end_settled_at
+        FROM notifications""",
+    "PRAGMA application_id = 0x55424D53",
+    "PRAGMA user_version = 1",
+    "PRAGMA journal_mode = WAL",
+)
+
+
+def schema_1(path: Path, rows=(), batches=()) -> None:
+    """A state file as the version before left it."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in SCHEMA_1:
+        db.execute(statement)
+    for row in rows:
+        record = json.loads(records.encode(records.NOTIFICATION, row))
+        for later in ("superseded_by", "held_until", "message_id", "overtaken_at", "overtaken"):
+            del record[later]
+        settled = row.settled_at and row.settled_at.timestamp()
+        db.execute(
+            "INSERT INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.id,
+                row.receiver,
+                row.alert.fingerprint,
+                row.kind.value,
+                int(row.one_shot),
+                row.created_at.timestamp(),
+                settled,
+                json.dumps(record, separators=(",", ":")),
+            ),
+        )
+    for known in batches:
+        record = records.encode(records.BATCH, known)
+        db.execute(
+            "INSERT INTO batches VALUES (?, ?, NULL, ?)", (known.key.agent_id, known.key.batch_id, record)
+        )
+    db.close()
+
+
+def stalled(batch_id: str, *more: tuple[str, str]) -> AlertState:
+    """What the batch's record says while the alert of `notification(batch_id=…)` fires."""
+    said = tuple(sorted((*labels(batch_id=batch_id), *more)))
+    return AlertState(AlertName.BATCH_STALLED, Phase.FIRING, NOW, Severity.WARNING, labels=said)
+
+
+async def test_a_file_of_the_version_before_is_taken_over_and_kept_beside(path, tmp_path, stores):
+    account_s = notification(3, delivered_at=NOW, one_shot=True)
+    account_s = replace(
+        account_s, alert=replace(account_s.alert, labels=(("account", "ma\ud800in"), ("team", 'gr"ö')))
+    )
+    rows = (notification(1, batch_id="3c90-1"), notification(2, batch_id="7f6a-2", attempts=4), account_s)
+    known = batch(1, alerts=(stalled("3c90-1"),))
+    schema_1(path, rows, (known,))
+    before = content_of(path)
+
+    store, contents = await stores()
+    assert contents == Contents((known,), (), rows)
+    assert await store.history(batch_id="3c90", count=9) == rows[:1]
+    assert await _in_the_thread(store, "SELECT id, batch_id FROM notifications ORDER BY id") == [
+        ("id-1", "3c90-1"),
+        ("id-2", "7f6a-2"),
+        ("id-3", None),
+    ]
+    assert await store.commit(
+        Change(messages=(message(rows[0]),), mutes=(Mute("b1", NOW + timedelta(hours=1)),))
+    )
+    contents = await reopened(store, stores)
+    assert len(contents.messages) == len(contents.mutes) == 1
+
+    [kept] = tmp_path.glob("*.schema-*")
+    assert kept.name == "monitor.db.schema-1"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert content_of(kept) == before
+
+
+def content_of(path: Path) -> list:
+    db = sqlite3.connect(path, isolation_level=None)
+    found = [db.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "application_id")]
+    for table in ("batches", "accounts", "notifications"):
+        found += db.execute(f"SELECT * FROM {table}").fetchall()
+    db.close()
+    return found
+
+
+async def test_what_the_version_before_told_no_end_of_does_not_fire_for_ever(path, stores):
+    """It had no row for the end of what was superseded: by its receiver's queue alone, it fires on."""
+    rows = tuple(
+        replace(row, delivered_at=row.created_at, message_id=None)
+        for row in (
+            notification(1, batch_id="b1"),  # still fires
+            notification(2, batch_id="b2"),  # was superseded
+            notification(3, batch_id="b3"),
+            notification(4, batch_id="b3", kind=RESOLVED),
+            notification(5, batch_id="b5", one_shot=True),
+            notification(6, batch_id="b2", receiver="oncall"),
+            notification(7, batch_id="b2", receiver="oncall", kind=RESOLVED),
+            notification(8, batch_id="b8"),  # this firing was superseded, and it fires again
+        )
+    )
+    waiting = notification(9, batch_id="b9")
+    again = replace(stalled("b8"), since=NOW + timedelta(hours=1))
+    known = batch(1, alerts=(stalled("b1"), replace(stalled("b2"), phase=Phase.PENDING), again))
+    schema_1(path, (*rows, waiting), (known,))
+    store, contents = await stores()
+    made = [row for row in contents.notifications if row not in (*rows, waiting)]
+    assert [(row.alert.fingerprint, row.receiver) for row in made] == [
+        (rows[1].alert.fingerprint, "crm"),
+        (rows[7].alert.fingerprint, "crm"),
+    ]
+    for row in made:
+        assert (row.kind, row.overtaken_at, row.delivered_at) == (RESOLVED, NOW, None)
+        assert (row.alert.ends_at, row.overtaken) == (NOW, "the version before told no end of it")
+    assert await _in_the_thread(
+        store, "SELECT count(*) FROM episodes WHERE opens AND end_settled_at IS NULL"
+    ) == [(2,)]  # b1 and b9
+    assert (await reopened(store, stores)).notifications == contents.notifications
+
+
+async def test_a_file_of_the_version_before_is_changed_in_full_or_not_at_all(
+    path, tmp_path, clock, monkeypatch
+):
+    schema_1(path, (notification(),))
+    before = content_of(path)
+    path.with_name("monitor.db.schema-1").write_bytes(b"left by an earlier try")
+    monkeypatch.setattr(schema, "FROM_1", (*schema.FROM_1, "INSERT INTO nowhere VALUES (1)"))
+    monkeypatch.setattr(file_module, "_set_aside", None)
+    store = Store(path, clock=clock)
+    with pytest.raises(TypeError):  # it would be set aside as damaged: that is not what this is about
+        await store.open()
+    await store.close()
+    store._file.close()
+    assert content_of(path) == before
+    monkeypatch.undo()
+    store = Store(path, clock=clock)
+    contents = await store.open()
+    assert ids(contents) == {"id-1"}
+    await store.close()
+    assert content_of(path.with_name("monitor.db.schema-1")) == before
+
+
+async def test_a_new_file_and_one_in_memory_have_nothing_to_keep_beside(stores, tmp_path):
+    for at in (None, tmp_path / "monitor.db"):
+        store, _ = await stores(at)
+        await store.close()
+    assert not list(tmp_path.glob("*.schema-*"))
 
 
 async def test_a_kill_after_the_commit_has_returned_loses_nothing(path, stores):
@@ -217,6 +514,15 @@ async def test_a_dropped_batch_is_remembered_for_a_day_and_a_returning_one_for_g
         ([notification(delivered_at=NOW, one_shot=True)], timedelta(days=6, hours=23), True),
         ([notification(delivered_at=NOW, one_shot=True)], timedelta(days=7, hours=1), False),
         ([notification(dropped_at=NOW, one_shot=True)], timedelta(days=7, hours=1), False),
+        ([notification(overtaken_at=NOW, one_shot=True)], timedelta(days=6, hours=23), True),
+        ([notification(overtaken_at=NOW, one_shot=True)], timedelta(days=7, hours=1), False),
+        # a reminder that was taken begins what its end is owed to, where the firing was given up
+        ([notification(kind=MessageKind.REMINDER, delivered_at=NOW)], timedelta(days=89), True),
+        (
+            [notification(1, delivered_at=NOW), notification(2, kind=RESOLVED, overtaken_at=NOW)],
+            timedelta(days=8),
+            False,
+        ),
         ([notification(delivered_at=NOW)], timedelta(days=89), True),  # it still fires
         ([notification(delivered_at=NOW)], timedelta(days=91), False),
         (
@@ -572,120 +878,3 @@ async def _in_the_thread(store: Store, statement: str) -> list:
         return store._file._db.execute(statement).fetchall()
 
     return await asyncio.get_running_loop().run_in_executor(store._thread, run)
-
-
-# Messages, mutes, the record, and files of earlier versions
-
-
-async def test_messages_under_way_and_mutes_survive_and_what_is_done_with_does_not(benches, clock):
-    bench = await benches()
-    sent, other = message(notification(1)), message(notification(2, batch_id="b2"))
-    mute, ended = Mute("b1", NOW + timedelta(hours=1)), Mute("b2", NOW)
-    await bench.store.commit(Change(messages=(sent, other), mutes=(mute, ended)))
-    await bench.store.commit(Change(done_messages=(other.id,)))
-    clock.move(minutes=1)
-    after = await benches(crashed(bench.path))
-    assert after.contents.messages == (sent,)
-    assert after.contents.mutes == (mute,)
-
-
-async def test_a_message_that_is_done_with_before_it_was_written_is_not_written(benches, monkeypatch):
-    bench = await benches()
-    sent = message(notification(1))
-    monkeypatch.setattr(bench.store._file, "write", _fails, raising=False)
-    await bench.store.commit(Change(messages=(sent,)))
-    await bench.store.commit(Change(done_messages=(sent.id,)))
-    monkeypatch.undo()
-    await bench.store.prune()
-    after = await benches(crashed(bench.path))
-    assert after.contents.messages == ()
-
-
-def _fails(*_, **__):
-    raise OSError("no disk")
-
-
-async def test_what_is_on_record_is_found_by_batch_receiver_and_time(benches):
-    bench = await benches()
-    rows = [
-        notification(n, batch_id=f"b{n % 2}", receiver="crm" if n < 3 else "ops", created_at=NOW + n * MINUTE)
-        for n in range(5)
-    ]
-    await bench.store.commit(Change(notifications=tuple(rows)))
-
-    async def found(**asked):
-        return [row.id for row in await bench.store.history(**{"count": 100} | asked)]
-
-    assert await found() == ["id-4", "id-3", "id-2", "id-1", "id-0"]
-    assert await found(batch_id="b1") == ["id-3", "id-1"]
-    assert await found(batch_id="b") == await found()
-    assert await found(receiver="ops") == ["id-4", "id-3"]
-    assert await found(before=NOW + 2 * MINUTE) == ["id-1", "id-0"]
-    assert await found(count=2) == ["id-4", "id-3"]
-    assert await found(batch_id="b0", receiver="crm", before=NOW + 2 * MINUTE) == ["id-0"]
-
-
-_SCHEMA_1 = (
-    """CREATE TABLE batches (agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
-    PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
-    "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE notifications (id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL,
-    kind TEXT NOT NULL, one_shot INTEGER NOT NULL, created_at REAL NOT NULL, settled_at REAL,
-    record TEXT NOT NULL) WITHOUT ROWID""",
-    "CREATE INDEX notifications_by_age ON notifications (created_at)",
-    "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
-    """CREATE VIEW episodes AS SELECT *, kind = 'firing' AND NOT one_shot AS opens,
-    (SELECT max(ended.settled_at) FROM notifications AS ended WHERE ended.receiver = notifications.receiver
-    AND ended.episode = notifications.episode AND ended.kind = 'resolved') AS end_settled_at FROM notifications""",
-    "PRAGMA application_id = 0x55424D53",
-    "PRAGMA user_version = 1",
-)
-_ROW_OF_1 = {
-    "id": "old",
-    "receiver": "crm",
-    "kind": "firing",
-    "alert": {
-        "labels": [["alertname", "BatchStalled"], ["batch_id", "b1"]],
-        "annotations": [["summary", "written by schema 1"]],
-        "starts_at": "2026-11-23T11:00:00Z",
-        "ends_at": None,
-    },
-    "created_at": "2026-11-23T11:00:00Z",
-    "one_shot": False,
-    "attempts": 2,
-    "next_attempt_at": None,
-    "delivered_at": None,
-    "dropped_at": None,
-    "last_error": "503",
-}
-
-
-def kept(path) -> dict[str, int]:
-    """The copies beside a state file, with who may read them."""
-    return {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.glob("*.schema-*")}
-
-
-async def test_a_file_of_schema_1_is_taken_over_and_kept_beside_it(tmp_path, benches):
-    path = tmp_path / "old.db"
-    old = sqlite3.connect(path)
-    for statement in _SCHEMA_1:
-        old.execute(statement)
-    at = (NOW - timedelta(hours=1)).timestamp()
-    row = ("old", "crm", "e", "firing", 0, at, None, json.dumps(_ROW_OF_1))
-    old.execute("INSERT INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-    old.commit()
-    old.close()
-    bench = await benches(path)
-    [waiting] = bench.contents.notifications
-    assert (waiting.id, waiting.attempts, waiting.settled, waiting.held_until) == ("old", 2, False, None)
-    assert [one.id for one in await bench.store.history(batch_id="b1", count=9)] == ["old"]
-    await bench.store.commit(Change(messages=(message(notification(1)),)))
-    before = sqlite3.connect(f"{path}.schema-1")
-    assert before.execute("PRAGMA user_version").fetchone() == (1,)
-    assert before.execute("SELECT id FROM notifications").fetchone() == ("old",)
-    before.close()
-    assert kept(path) == {"old.db.schema-1": 0o600}
-    await bench.close()
-    path.with_name("old.db.schema-1").rename(tmp_path / "put away")
-    await (await benches(path)).close()
-    assert kept(path) == {}, "once"

@@ -13,16 +13,17 @@ from collections import deque
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
-from receivers import GARBAGE, HANG, RESET, ScriptedReceiver, message, notification
+from receivers import GARBAGE, HANG, RESET, ScriptedReceiver, labels, message, notification
 from samples import NOW
 
-from monitor import __version__, notify, outbox
-from monitor.model import Alert, MessageKind
+from monitor import __version__, notify
+from monitor.model import Alert, AlertName, MessageKind, Notification
 from monitor.notify import webhook
 from monitor.notify.channel import SendError, SendFailure, Wire, web_url
 
@@ -42,7 +43,7 @@ async def receiver():
 @pytest.fixture
 async def wire():
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        yield Wire(session, "crm", NOW)
+        yield Wire(session, "crm", NOW, PAGE)
 
 
 def settings(url: str, **changes) -> webhook.Settings:
@@ -63,10 +64,18 @@ async def failure(sending) -> SendError:
 # What is sent
 
 
+def body(*rows: Notification, heard: tuple[Notification, ...] = (), **more) -> Any:
+    return json.loads(webhook.render(message(*rows, heard=heard, **more)))
+
+
+def said(body: Any) -> list[tuple[str, str]]:
+    return [(alert["labels"]["batch_id"], alert["status"]) for alert in body["alerts"]]
+
+
 def test_a_firing_message_is_alertmanagers_json_to_the_letter():
     row = notification(created_at=NOW + timedelta(seconds=30), starts_at=NOW + timedelta(microseconds=1500))
     said = {"alertname": "BatchStalled", "severity": "warning", "account": "main", "batch_id": "b1"}
-    assert json.loads(webhook.render(message(row, external_url=PAGE))) == {
+    assert body(row, external_url=PAGE) == {
         "version": "4",
         "groupKey": '{}:{account="main", alertname="BatchStalled"}',
         "truncatedAlerts": 0,
@@ -98,71 +107,120 @@ def test_a_firing_message_is_alertmanagers_json_to_the_letter():
         (MessageKind.RESOLVED, "resolved", "2026-11-23T12:10:00Z"),
     ],
 )
-def test_status_and_end_follow_the_kind_of_message(kind, status, ends_at):
-    row = notification(kind=kind, created_at=NOW + timedelta(minutes=10))
-    heard = () if kind is MessageKind.FIRING else (notification(),)
-    body = json.loads(webhook.render(message(row, heard=heard)))
-    assert (body["status"], body["alerts"][0]["status"], body["alerts"][0]["endsAt"]) == (
-        status,
-        status,
-        ends_at,
-    )
-    assert body["alerts"][0]["startsAt"] == "2026-11-23T12:00:00Z"
+def test_status_and_end_follow_what_is_told(kind, status, ends_at):
+    shown = body(notification(2, kind=kind, created_at=NOW + timedelta(minutes=10)), heard=(notification(1),))
+    [alert] = shown["alerts"]
+    assert (shown["status"], alert["status"], alert["endsAt"]) == (status, status, ends_at)
+    assert alert["startsAt"] == "2026-11-23T12:00:00Z"
 
 
-def test_what_is_new_comes_first_then_what_fires_on_and_what_they_share_is_common():
-    fresh = notification(3, batch_id="b3")
-    over = notification(1, kind=MessageKind.RESOLVED, batch_id="b1", created_at=NOW + timedelta(minutes=10))
-    heard = (notification(1, batch_id="b1"), notification(2, batch_id="b2"))
-    body = json.loads(webhook.render(message(over, fresh, heard=heard)))
-    assert [(one["labels"]["batch_id"], one["status"]) for one in body["alerts"]] == [
-        ("b1", "resolved"),
-        ("b3", "firing"),
-        ("b2", "firing"),
-    ]
-    assert body["status"] == "firing", "while any of them fires"
-    assert body["commonLabels"] == {"alertname": "BatchStalled", "severity": "warning", "account": "main"}
-    assert body["commonAnnotations"] == {}
-    only_over = json.loads(webhook.render(message(over, heard=heard[:1])))
-    assert (only_over["status"], only_over["groupKey"]) == ("resolved", body["groupKey"])
-
-
-def test_an_end_with_a_beginning_that_was_never_told_tells_both_times():
-    began = notification(1, starts_at=NOW)
-    over = notification(2, kind=MessageKind.RESOLVED, created_at=NOW + timedelta(hours=3))
-    [alert] = json.loads(webhook.render(message(began, over)))["alerts"]
-    assert (alert["status"], alert["startsAt"], alert["endsAt"]) == (
-        "resolved",
-        "2026-11-23T12:00:00Z",
-        "2026-11-23T15:00:00Z",
-    )
+def test_an_alert_and_its_end_that_are_told_in_one_go_have_both_times():
+    end = notification(2, kind=MessageKind.RESOLVED, created_at=NOW + timedelta(minutes=10))
+    shown = body(notification(1), end)
+    [alert] = shown["alerts"]
+    assert (shown["status"], alert["status"]) == ("resolved", "resolved")
+    assert (alert["startsAt"], alert["endsAt"]) == ("2026-11-23T12:00:00Z", "2026-11-23T12:10:00Z")
     assert alert["annotations"]["summary"] == (
-        "was over before it was told (fired 2026-11-23 12:00 UTC, over 2026-11-23 15:00 UTC): message 2"
+        "was over before it was told (fired 2026-11-23 12:00 UTC, over 2026-11-23 12:10 UTC): message 2"
     )
 
 
-def test_what_is_listed_is_bounded_and_what_is_new_is_not_left_out():
-    heard = tuple(notification(n, batch_id=f"b{n}") for n in range(outbox.MOST_ENTRIES))
-    body = json.loads(webhook.render(message(notification(9999, batch_id="new"), heard=heard)))
-    assert (len(body["alerts"]), body["truncatedAlerts"]) == (outbox.MOST_ENTRIES, 1)
-    assert body["alerts"][0]["labels"]["batch_id"] == "new"
+def test_a_message_tells_what_is_new_first_and_then_what_still_fires():
+    """`status` is firing while anything in it fires, as Alertmanager's is."""
+    earlier = NOW - timedelta(hours=1)
+    over = notification(1, batch_id="b1", starts_at=earlier)
+    still = [notification(n, batch_id=f"b{n}", starts_at=earlier) for n in (2, 3)]
+    end = notification(5, kind=MessageKind.RESOLVED, batch_id="b1", starts_at=earlier)
+    fresh = notification(4, batch_id="b4")
+    shown = body(end, fresh, heard=(over, *still))
+    assert said(shown) == [("b1", "resolved"), ("b4", "firing"), ("b2", "firing"), ("b3", "firing")]
+    assert shown["status"] == "firing"
+    assert shown["commonLabels"] == {"alertname": "BatchStalled", "severity": "warning", "account": "main"}
+    assert shown["commonAnnotations"] == {}
+    assert body(end, heard=(over, still[0]))["status"] == "firing"
+    assert body(end, heard=(over,))["status"] == "resolved"
 
 
-def test_the_body_depends_on_nothing_that_a_retry_changes():
-    first = notification()
-    tried = replace(first, attempts=7, last_error="503")
-    again = message(tried)
-    assert (webhook.render(again), again.id) == (webhook.render(message(first)), message(first).id)
-    assert again.attempts == 7
+def test_the_alerts_that_do_not_fit_are_counted():
+    """Of those that fire on: what is new is left for the next message, not left out."""
+    heard = tuple(notification(n, batch_id=f"b{n}") for n in range(1, 8))
+    group = (("account", "main"), ("alertname", "BatchStalled"))
+    shown = body(notification(9, batch_id="b9"), heard=heard, most_entries={group: 5})
+    assert said(shown) == [(f"b{n}", "firing") for n in (9, 1, 2, 3, 4)]
+    assert shown["truncatedAlerts"] == 3
+
+
+def test_an_alert_s_firing_reminder_and_end_share_their_group_with_others_of_its_kind_and_account():
+    fired = notification(0)
+    keys = [
+        body(notification(n, kind=kind), heard=() if kind is MessageKind.FIRING else (fired,))["groupKey"]
+        for n, kind in enumerate(MessageKind)
+    ]
+    assert set(keys) == {'{}:{account="main", alertname="BatchStalled"}'}
+    assert body(notification(batch_id="b2"))["groupKey"] == keys[0]
+    others = (
+        (("account", "other"), ("alertname", "BatchStalled")),
+        (("account", "main"), ("alertname", "BatchOverdue")),
+    )
+    for other in others:
+        assert body(replace(fired, alert=Alert(other, (), NOW)))["groupKey"] != keys[0]
+
+
+def test_what_was_superseded_is_told_with_what_says_more():
+    old = notification(1)
+    end = notification(2, kind=MessageKind.RESOLVED, superseded_by=AlertName.BATCH_OVERDUE)
+    more = replace(old, id="id-3", alert=Alert(labels(alertname="BatchOverdue", batch_id="b1"), (), NOW))
+    shown = body(end, more, heard=(old,))
+    assert [alert["labels"]["alertname"] for alert in shown["alerts"]] == ["BatchStalled", "BatchOverdue"]
+    assert shown["status"] == "firing"
+    assert shown["groupLabels"]["alertname"] == "BatchOverdue"
+
+
+def test_body_and_key_depend_on_nothing_that_a_retry_changes_and_on_all_that_is_said():
+    first = message(notification(), external_url=PAGE)
+    tried = replace(first, attempts=7, next_attempt_at=NOW)
+    assert webhook.render(tried) == webhook.render(first)
+    later = message(
+        notification(attempts=7, next_attempt_at=NOW, last_error="503", held_until=NOW), external_url=PAGE
+    )
+    assert (later.id, webhook.render(later)) == (first.id, webhook.render(first))
+    for changed in (
+        message(notification(2), external_url=PAGE),
+        message(notification(), external_url=None),
+        message(notification(receiver="other"), external_url=PAGE),
+        message(notification(), notification(3, batch_id="b3"), external_url=PAGE),
+        message(notification(), heard=(notification(3, batch_id="b3"),), external_url=PAGE),
+    ):
+        assert changed.id != first.id
 
 
 def test_an_account_alert_an_empty_label_and_odd_characters():
     said = (("account", 'm"ä\ud800in'), ("alertname", "AccountUnreachable"), ("team", ""))
-    row = replace(notification(), alert=Alert(said, (), NOW))
-    body = json.loads(webhook.render(message(row, external_url="javascript:alert(1)")))
-    assert body["groupLabels"] == {"account": 'm"ä\ud800in', "alertname": "AccountUnreachable"}
-    assert "team" not in body["commonLabels"]
-    assert body["externalURL"] == body["alerts"][0]["generatorURL"] == ""
+    row = replace(notification(), alert=Alert(said, (("summary", "\udfff"),), NOW))
+    shown = body(row, external_url="javascript:alert(1)")
+    assert shown["groupLabels"] == {"account": 'm"ä\ud800in', "alertname": "AccountUnreachable"}
+    assert "team" not in shown["commonLabels"]
+    assert shown["externalURL"] == shown["alerts"][0]["generatorURL"] == ""
+    assert shown["alerts"][0]["annotations"] == {"summary": "\udfff"}
+
+
+@pytest.mark.parametrize("account", ["", None])
+def test_an_alert_without_an_account_is_grouped_by_its_name_alone(account):
+    """An empty label is no label."""
+    said = labels(alertname="NotificationsDropped", account=account or "")
+    said = tuple(pair for pair in said if account is not None or pair[0] != "account")
+    shown = body(replace(notification(), alert=Alert(said, (), NOW)))
+    assert shown["groupKey"] == '{}:{alertname="NotificationsDropped"}'
+    assert shown["groupLabels"] == {"alertname": "NotificationsDropped"}
+    assert "account" not in shown["alerts"][0]["labels"]
+
+
+def test_messages_that_differ_in_a_lone_surrogate_only_have_keys_of_their_own():
+    ids = {
+        message(replace(notification(), alert=Alert((("alertname", text),), (), NOW))).id
+        for text in ("\ud800", "\ud801", "?")
+    }
+    assert len(ids) == 3
 
 
 def test_the_fingerprint_is_the_one_a_real_alertmanager_gives():
@@ -172,16 +230,16 @@ def test_the_fingerprint_is_the_one_a_real_alertmanager_gives():
 
 
 async def test_headers_name_the_message_and_sign_exactly_the_bytes_sent(receiver, wire):
-    sent = message(notification(), external_url=PAGE)
-    await settings(receiver.url).send(wire, sent)
+    told = message(notification(), external_url=PAGE)
+    await settings(receiver.url).send(wire, told)
     [request] = receiver.requests
     assert request.path == f"/hooks/{TOKEN}"
-    assert request.headers["Idempotency-Key"] == sent.id
+    assert request.headers["Idempotency-Key"] == told.id
     assert request.headers["Content-Type"] == "application/json"
     assert request.headers["User-Agent"] == f"ultravox-batch-monitor/{__version__}"
     expected = hmac.new(SECRET.encode(), request.body, hashlib.sha256).hexdigest()
     assert request.headers["X-Ultravox-Monitor-Signature"] == f"sha256={expected}"
-    assert request.body == webhook.render(sent)
+    assert request.body == webhook.render(told)
 
 
 async def test_without_a_secret_there_is_no_signature(receiver, wire):
@@ -197,7 +255,8 @@ def test_the_page_about_receivers_shows_the_message_and_how_to_check_it():
     shown, sent = json.loads(example), json.loads(body)
     assert shown.keys() == sent.keys()
     assert shown["alerts"][0].keys() == sent["alerts"][0].keys()
-    assert shown["groupKey"].startswith('{}:{account="main", alertname=')
+    assert shown["groupKey"] == sent["groupKey"]
+    assert shown["groupLabels"] == sent["groupLabels"]
     scope = {}
     exec(check, scope)
     header = webhook.signature(SecretStr(SECRET), body)
@@ -216,61 +275,50 @@ async def test_every_2xx_is_a_delivery(receiver, wire, status):
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason", "again_helps", "asked_for", "arrived"),
+    ("answer", "reason", "again_helps", "asked_for", "may_have_arrived"),
     [
-        (400, SendFailure.REFUSED, False, None, "no"),
-        (401, SendFailure.REFUSED, False, None, "no"),
-        (404, SendFailure.REFUSED, False, None, "no"),
-        (410, SendFailure.REFUSED, False, None, "no"),
-        (408, SendFailure.TIMEOUT, True, None, "no"),
-        (425, SendFailure.THROTTLED, True, None, "no"),
-        (429, SendFailure.THROTTLED, True, None, "no"),
-        ((429, {"Retry-After": "120"}), SendFailure.THROTTLED, True, timedelta(minutes=2), "no"),
-        ((503, {"Retry-After": "120"}), SendFailure.SERVER_ERROR, True, timedelta(minutes=2), "no"),
-        (500, SendFailure.SERVER_ERROR, True, None, "no"),
-        (502, SendFailure.SERVER_ERROR, True, None, "perhaps"),
-        (504, SendFailure.SERVER_ERROR, True, None, "perhaps"),
-        (304, SendFailure.BAD_RESPONSE, True, None, "no"),
-        (RESET, SendFailure.CONNECTION, True, None, "perhaps"),
-        (GARBAGE, SendFailure.BAD_RESPONSE, True, None, "perhaps"),
-        (HANG, SendFailure.TIMEOUT, True, None, "perhaps"),
+        (400, SendFailure.REFUSED, False, None, False),
+        (401, SendFailure.REFUSED, False, None, False),
+        (404, SendFailure.REFUSED, False, None, False),
+        (410, SendFailure.REFUSED, False, None, False),
+        (408, SendFailure.TIMEOUT, True, None, False),
+        (425, SendFailure.THROTTLED, True, None, False),
+        (429, SendFailure.THROTTLED, True, None, False),
+        ((429, {"Retry-After": "120"}), SendFailure.THROTTLED, True, timedelta(minutes=2), False),
+        ((503, {"Retry-After": "120"}), SendFailure.SERVER_ERROR, True, timedelta(minutes=2), False),
+        (500, SendFailure.SERVER_ERROR, True, None, False),
+        (502, SendFailure.SERVER_ERROR, True, None, True),
+        (504, SendFailure.SERVER_ERROR, True, None, True),
+        (304, SendFailure.BAD_RESPONSE, True, None, False),
+        (RESET, SendFailure.CONNECTION, True, None, True),
+        (GARBAGE, SendFailure.BAD_RESPONSE, True, None, True),
+        (HANG, SendFailure.TIMEOUT, True, None, True),
     ],
 )
-async def test_what_an_answer_means(receiver, wire, answer, reason, again_helps, asked_for, arrived):
+async def test_what_an_answer_means(receiver, wire, answer, reason, again_helps, asked_for, may_have_arrived):
     receiver.script = deque([answer])
-    patience = timedelta(seconds=0.2 if answer == HANG else 10)
-    error = await failure(settings(receiver.url, timeout=patience).send(wire, message(notification())))
+    error = await failure(
+        settings(receiver.url, timeout=timedelta(seconds=0.2 if answer == HANG else 10)).send(
+            wire, message(notification())
+        )
+    )
     assert (error.reason, error.again_helps, error.retry_after) == (reason, again_helps, asked_for)
-    assert error.may_have_arrived is (arrived == "perhaps")
+    assert error.may_have_arrived is may_have_arrived
 
 
 @pytest.mark.parametrize(
     ("status", "too_much", "unwelcome"),
-    [(400, True, False), (413, True, False), (422, True, False), (409, False, False)]
-    + [(status, False, True) for status in (401, 403, 404, 405, 410)],
+    [
+        *((status, True, False) for status in (400, 413, 422)),
+        *((status, False, True) for status in (401, 403, 404, 405, 410)),
+        *((status, False, False) for status in (302, 408, 409, 415, 429, 500, 503)),
+    ],
 )
-async def test_what_a_refusal_is_about(receiver, wire, status, too_much, unwelcome):
+async def test_whose_fault_an_answer_says_it_is(receiver, wire, status, too_much, unwelcome):
+    """What one of several alerts may have caused, and what any message would have got."""
     receiver.script = deque([status])
     error = await failure(settings(receiver.url).send(wire, message(notification())))
-    assert (error.too_much, error.unwelcome) == (too_much, unwelcome)
-
-
-async def test_who_cannot_be_connected_to_has_surely_taken_nothing(wire):
-    with socket.socket() as full:  # its queue of connections is full: further ones are not answered
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for one in fillers:
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
-        url = f"http://127.0.0.1:{full.getsockname()[1]}"
-        error = await failure(
-            settings(url, timeout=timedelta(seconds=0.6)).send(wire, message(notification()))
-        )
-        for one in fillers:
-            one.close()
-    assert (error.reason, error.may_have_arrived) == (SendFailure.TIMEOUT, False)
-    assert "cannot be connected to within 0.3 s" in str(error)
+    assert (error.too_much, error.unwelcome, error.may_have_arrived) == (too_much, unwelcome, False)
 
 
 async def test_a_redirect_is_not_followed_with_our_message(receiver, wire):
@@ -287,12 +335,14 @@ async def test_nobody_there(wire):
         error = await failure(settings(url).send(wire, message(notification())))
     assert error.reason is SendFailure.CONNECTION
     assert str(error) == "crm: no connection"
+    assert error.may_have_arrived is False
 
 
 async def test_a_server_that_speaks_no_tls(receiver, wire):
     error = await failure(settings(receiver.url.replace("http", "https")).send(wire, message(notification())))
     assert error.reason is SendFailure.CONNECTION
     assert "TLS" in str(error)
+    assert error.may_have_arrived is False
 
 
 @pytest.mark.parametrize(
@@ -301,6 +351,7 @@ async def test_a_server_that_speaks_no_tls(receiver, wire):
 async def test_an_address_that_is_none_is_an_error_like_any_other(wire, url):
     error = await failure(webhook.Settings(SecretStr(url)).send(wire, message(notification())))
     assert error.reason in {SendFailure.REFUSED, SendFailure.CONNECTION}
+    assert error.may_have_arrived is False
 
 
 async def test_an_endless_answer_is_not_read(receiver, wire):

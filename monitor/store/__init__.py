@@ -125,8 +125,10 @@ class Store:
     ) -> tuple[Notification, ...] | None:
         """What is on record of who was told what, the newest first; without what is still to be written.
 
-        `batch_id`: or the beginning of one. None: the file cannot be read now, as the log says.
+        `batch_id`: or the beginning of one. None: the file cannot be read now, as the log says. Closed, it is empty.
         """
+        if self._closed:
+            return ()
         read = partial(self._file.history, batch_id, receiver, before, count)
         try:
             async with asyncio.timeout(COMMIT_PATIENCE):

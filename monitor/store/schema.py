@@ -43,6 +43,24 @@ FROM_1 = (
     """UPDATE notifications SET batch_id = (
         SELECT json_extract(pair.value, '$[1]') FROM json_each(record, '$.alert.labels') AS pair
         WHERE json_extract(pair.value, '$[0]') = 'batch_id')""",
+    # Schema 1 held no row for an end that nobody was told of. What fires is now read off these rows, so
+    # that what has ended needs one.
+    """INSERT INTO notifications
+        SELECT id || '-end', receiver, episode, 'resolved', 0, settled_at, settled_at,
+            json_set(record, '$.id', id || '-end', '$.kind', 'resolved', '$.delivered_at', NULL,
+                '$.alert.ends_at', delivered_at, '$.created_at', delivered_at, '$.overtaken_at', delivered_at,
+                '$.overtaken', 'the version before told no end of it'),
+            batch_id
+        FROM (SELECT *, json_extract(record, '$.delivered_at') AS delivered_at FROM notifications) AS told
+        WHERE kind = 'firing' AND NOT one_shot AND delivered_at IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM notifications AS ended WHERE ended.receiver = told.receiver
+            AND ended.episode = told.episode AND ended.kind = 'resolved')
+        AND NOT EXISTS (
+            SELECT 1 FROM (SELECT record FROM batches UNION ALL SELECT record FROM accounts) AS subject,
+                json_each(subject.record, '$.alerts') AS alert
+            WHERE json_extract(alert.value, '$.phase') = 'firing'
+            AND json_extract(alert.value, '$.labels') = json_extract(told.record, '$.alert.labels')
+            AND json_extract(alert.value, '$.since') = json_extract(told.record, '$.alert.starts_at'))""",
     *_SINCE_2,
 )
 
@@ -55,7 +73,7 @@ LOAD_NOTIFICATIONS = """
 
 HISTORY = """
     SELECT record FROM notifications
-    WHERE (:batch_id IS NULL OR batch_id LIKE :batch_id || '%') AND (:receiver IS NULL OR receiver = :receiver)
+    WHERE (:batch_id IS NULL OR instr(batch_id, :batch_id) = 1) AND (:receiver IS NULL OR receiver = :receiver)
     AND (:before IS NULL OR created_at < :before)
     ORDER BY created_at DESC, id LIMIT :count"""
 
