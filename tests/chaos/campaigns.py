@@ -116,6 +116,7 @@ class Ultravox:
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
+        self.watched = asyncio.Event()  # before that, what happens is history: it is not told
         self.calm = asyncio.Event()
         self.url = ""
         self.asked_at: datetime | None = None
@@ -153,6 +154,7 @@ class Ultravox:
 
     async def _slot(self, campaign: Campaign | None) -> None:
         """One batch after the other."""
+        await self.watched.wait()
         while campaign is not None or not self.calm.is_set():
             await self._live(
                 campaign or self._begin(self._chance.choice(self.agents)), found=campaign is None
@@ -236,6 +238,7 @@ class Ultravox:
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         self.asked_at = self.asked_at or utc_now()
+        self.watched.set()
         if self._answer is None and request.transport is not None:
             request.transport.abort()
         if self._answer != 200:
