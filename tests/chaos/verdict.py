@@ -38,6 +38,7 @@ class Telling:
 class Verdict:
     """What is to be said of one receiver, or of all of them."""
 
+    taken: int = 0  # requests
     due: int = 0
     delivered: int = 0
     superseded: int = 0
@@ -97,7 +98,9 @@ def judge(
     """All that is to be said of one receiver. `state`: it is an Alertmanager."""
     own = [row for row in rows if row.receiver == name]
     hearing = _states(posts) if state else _messages(posts, own)
+    hearing.verdict.taken = len(posts)
     _lost(hearing, own, lives, state=state)
+    _unrecorded(hearing, own)
     _events(hearing, ends, state=state)
     _stalls(hearing, list(stalls))
     for labels in hearing.open:
@@ -189,8 +192,7 @@ def _states(posts: Sequence[Post]) -> _Hearing:
             same = hearing.sequences.get(labels, [])[-1:]
             hearing.told.setdefault((labels, starts_at), []).append((post, what))
             if same and (same[0].what, same[0].starts_at) == (what, starts_at):
-                hearing.verdict.same_key += 1
-                continue
+                continue  # as Prometheus repeats it
             hearing.sequences.setdefault(labels, []).append(Telling(post.at, what, starts_at, None))
             mistakes = hearing.verdict.out_of_order
             if latest is not None and starts_at < latest:
@@ -217,18 +219,34 @@ def _lost(hearing: _Hearing, rows: list[Row], lives: Sequence[Life], *, state: b
         post = _told(hearing, row, state=state)
         if post is not None:
             verdict.delivered += 1
-            if row.kind != "reminder" and (delay := _delay(row, post, lives)) is not None:
-                verdict.delays.append(delay)
+            held = state and row.kind == "resolved" and _told_late(hearing, row)
+            late = None if held or row.kind == "reminder" else _delay(row, post, lives)
+            verdict.delays += [] if late is None else [late]
         elif _overtaken(hearing, row, rows, state=state):
             verdict.superseded += 1
         else:
             verdict.lost.append(hearing.said(f"never told: {row}", row.labels))
 
 
+def _unrecorded(hearing: _Hearing, rows: list[Row]) -> None:
+    """Nothing may be told that a restart would know nothing of."""
+    recorded = {row.episode for row in rows}
+    for labels, starts_at in hearing.told:
+        if (labels, starts_at) not in recorded:
+            hearing.verdict.untrue.append(
+                hearing.said(f"told, and never committed: {starts_at:%H:%M:%S.%f}", labels)
+            )
+
+
+def _told_late(hearing: _Hearing, row: Row) -> bool:
+    """Alertmanager was told of the beginning after the end: the end then waits."""
+    return any(post.at >= row.created_at for post, what in hearing.told[row.episode] if what == "firing")
+
+
 def _told(hearing: _Hearing, row: Row, *, state: bool) -> Post | None:
     """The first that told it."""
     for post, what in hearing.told.get(row.episode, ()):
-        if row.kind == "resolved" and what == "firing":
+        if (row.kind, what) in {("resolved", "firing"), ("firing", "resolved")}:
             continue
         if row.kind == "reminder" and what == "firing" and post.at < row.created_at:
             continue
@@ -241,7 +259,7 @@ def _overtaken(hearing: _Hearing, row: Row, rows: list[Row], *, state: bool) -> 
     if state and hearing.latest.get(row.labels, row.starts_at) > row.starts_at:
         return True  # its state was overwritten by the next one
     ends = [one for one in rows if one.episode == row.episode and one.kind == "resolved"]
-    if not ends or ends[0].superseded_by is None:
+    if not ends or ends[0].superseded_by is None or (row.kind == "resolved" and row.episode in hearing.told):
         return False
     subject = {dict(row.labels).get(name) for name in ("batch_id", "account")}
     by = [

@@ -225,7 +225,7 @@ class World:
         await self._start(Plan())
         loop = asyncio.get_running_loop()
         until = loop.time() + SETTLED_WITHIN
-        while self.ultravox.asked_at is None and loop.time() < until:
+        while self.ultravox.asked_at is None and loop.time() < until:  # noqa: ASYNC110 - a test may look again and again
             await asyncio.sleep(0.05)
         self.ultravox.calm.set()
         await self.ultravox.all_ended()
@@ -270,7 +270,7 @@ class World:
             self.round.wrong.append(f"an error of the monitor's own, see {self.folder}/daemon.log")
 
 
-def table(rounds: list[Round], delay_of: str = "") -> str:
+def table(rounds: list[Round]) -> str:
     """What came of all of them."""
     kills: Counter[str] = sum((one.kills for one in rounds), Counter())
     total = Verdict()
@@ -282,6 +282,7 @@ def table(rounds: list[Round], delay_of: str = "") -> str:
         ("rounds", f"{len(rounds)}, of them with disk trouble: {len(troubled)}"),
         ("kills", f"{sum(kills.values())}"),
         *((f"  {name}", f"{kills[name]}") for name in (*POINTS, AT_RANDOM)),
+        ("requests taken", f"{total.taken}"),
         ("notifications due", f"{total.due}"),
         ("  delivered", f"{total.delivered}"),
         ("  superseded before they were told", f"{total.superseded}"),
@@ -294,9 +295,16 @@ def table(rounds: list[Round], delay_of: str = "") -> str:
             "taken again under another key",
             f"{calm}, and {len(total.other_key) - calm} in rounds with disk trouble",
         ),
-        ("worst delay", f"{max(total.delays, default=0):.1f} s after receiver and daemon were well"),
+        ("delay after receiver and daemon were well", _delays(sorted(total.delays))),
     ]
-    return "\n".join(f"{name:<40} {value}" for name, value in lines)
+    return "\n".join(f"{name:<42} {value}" for name, value in lines)
+
+
+def _delays(seconds: list[float]) -> str:
+    if not seconds:
+        return "-"
+    half, most = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.99)]
+    return f"median {half:.1f} s, 99 % {most:.1f} s, worst {seconds[-1]:.1f} s"
 
 
 __all__ = ["GROUP_WAIT", "Round", "World", "deck", "table"]
