@@ -34,6 +34,7 @@ async def test_nothing_is_lost_whenever_the_daemon_is_killed(tmp_path, capsys):
         folder = tmp_path / f"round-{number}"
         folder.mkdir()
         rounds.append(await World(folder, f"{seed}/{number}", cards).play(KILLS))
+        (tmp_path / "table.txt").write_text(table(rounds))
         if rounds[-1].wrong:
             break
     excused = [one for made in rounds if made.disk_trouble for one in made.verdict.other_key]

@@ -22,7 +22,7 @@ from monitor.clock import utc_now
 API_KEY = "Zk3hQ9aB.0123456789abcdef0123456789abcdef"
 PACE = 5.0  # calls a second
 HELD = 8.0  # seconds for which a trouble that stands at the calm's beginning is held, so that it must be told
-SLOTS = 7  # batches that live at a time
+SLOTS = 10  # batches that live at a time
 CONFIGURED = 2  # of them in the configuration; the others are found
 
 

@@ -35,15 +35,15 @@ POINTS = (*(point.value for point in Point), NOT_ANSWERED)
 WEBHOOKS = {"chat": "1s", "crm": "2s", "pager": "700ms"}  # and their patience
 ALERTMANAGER = "oncall"
 
-NOT_REACHED = 7.0  # seconds after which a daemon that does not pass its point is killed all the same
+NOT_REACHED = 5.0  # seconds after which a daemon that does not pass its point is killed all the same
 SETTLED_WITHIN = 60.0  # seconds that the end of a round may take
 QUIET = 3.0  # seconds in which nothing more may be said
 
 
 def deck(chance: random.Random) -> Iterator[str]:
-    """Kills for ever: each point as often as the others, and one in four at random."""
+    """Kills for ever: each point as often as the others, and some at random."""
     while True:
-        cards = [*POINTS, *[AT_RANDOM] * (len(POINTS) // 3)]
+        cards = [*POINTS, AT_RANDOM, AT_RANDOM]
         chance.shuffle(cards)
         yield from cards
 
