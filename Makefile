@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CONFIG ?= $(wildcard config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack check format bench bench-foresight bench-budget bench-delivery lock clean
+.PHONY: help demo run test test-stack test-chaos check format bench bench-foresight bench-budget bench-delivery lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ check-code: $(VENV)/.dev
 
 test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-alertmanager and promtool from PATH
 	$(BIN)/python -m pytest -m stack $(ARGS)
+
+test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
+	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 format: $(VENV)/.dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
