@@ -67,7 +67,7 @@ class Config:
     interval: timedelta  # between two polls of a running batch
     account_interval: timedelta  # between two probes of an account
     outcomes_interval: timedelta  # between two readings of a running batch's outcomes
-    receivers: Mapping[str, Channel]
+    receivers: Mapping[str, Channel]  # each with a queue of its own: of Apprise, one for every URL
     links: messages.Links
     storage_path: Path | None
     web: WebSettings
@@ -120,9 +120,9 @@ def _read(
         account_interval=file.poll.account_interval,
         outcomes_interval=file.poll.outcomes_interval,
         receivers={
-            receiver.name: channel
-            for receiver, channel in zip(file.receivers, channels, strict=True)
-            if channel is not None
+            name: channel
+            for _, named in zip(file.receivers, channels, strict=True)
+            for name, channel in named.items()
         },
         links=messages.Links(file.links.dashboard_url, file.links.runbook_url),
         storage_path=None if file.storage.path is None else folder / file.storage.path,

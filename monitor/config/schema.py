@@ -172,11 +172,20 @@ class Webhook(Block):
     timeout: Timeout = timedelta(seconds=10)
 
 
+class Apprise(Block):
+    """Apprise URLs: a receiver for each."""
+
+    urls: Annotated[list[str], Field(min_length=1)] | None = None
+    urls_file: Text | None = None
+    timeout: Timeout = timedelta(seconds=30)
+
+
 class Receiver(Block):
     """One place alerts go to: exactly one channel."""
 
     name: Name
     alertmanager: Alertmanager | None = None
+    apprise: Apprise | None = None
     webhook: Webhook | None = None
 
 
