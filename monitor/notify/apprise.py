@@ -4,7 +4,7 @@ Apprise blocks, tells little more than that it failed, and its log holds parts o
 of its own, for which the end of the process does not wait; its log is overheard and goes no further, and of
 what is overheard only numbers and known words are used.
 
-Apprise is imported when a URL of it is first looked at: that takes half a second and 20 MB.
+Apprise is imported when a URL of it is first looked at: that takes half a second and 16 MB.
 """
 
 from __future__ import annotations
@@ -206,8 +206,6 @@ def _service(url: SecretStr) -> Any:
 
 def _apprise() -> ModuleType:
     """Apprise, silenced."""
-    import apprise  # noqa: PLC0415  see the head of this file
-
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.propagate = False
@@ -215,8 +213,10 @@ def _apprise() -> ModuleType:
             logger.addHandler(logging.NullHandler())
     logging.getLogger("apprise").setLevel(logging.DEBUG)
     logging.getLogger("apprise").addFilter(_overhear)
-    # Of TLS connections whose certificate is not to be verified, it warns with the host's name.
+    # Where a URL asks for TLS without a look at the certificate, it warns with the host's name.
     warnings.filterwarnings("ignore", module="urllib3")
+    import apprise  # noqa: PLC0415  see the head of this file
+
     return apprise
 
 
