@@ -48,7 +48,8 @@ def nobody_listens_to_apprise(caplog, capfd):
     """Whatever a test does, not a word of apprise's or of its libraries' comes out, at any level."""
     caplog.set_level(logging.DEBUG)
     yield
-    others = [record for record in caplog.records if record.name.split(".")[0] not in {"asyncio", "aiohttp"}]
+    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    others = [record for record in records if record.name.split(".")[0] not in {"asyncio", "aiohttp"}]
     printed = "".join(capfd.readouterr())
     for private in (TOKEN, PASSWORD, "127.0.0.1", "nowhere"):
         assert private not in printed
@@ -198,6 +199,13 @@ async def test_nobody_there():
         taken.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
         error = await failure(send(f"json://127.0.0.1:{taken.getsockname()[1]}/{TOKEN}"))
     assert (error.reason, str(error)) == (SendFailure.CONNECTION, "ops-chat/json: no connection")
+
+
+async def test_why_it_fails_is_understood_whatever_is_logged(receiver, caplog):
+    caplog.set_level(logging.CRITICAL)
+    receiver.script = deque([RESET, 500])
+    assert "lost" in str(await failure(send(url(receiver))))
+    assert "500" in str(await failure(send(url(receiver))))
 
 
 async def test_a_server_that_speaks_no_tls(receiver):

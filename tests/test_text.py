@@ -356,6 +356,20 @@ def test_an_alert_without_words_of_its_own_is_named():
     assert render(rows[0]).body.startswith("Fired 2026-11-23 12:00 UTC.")
 
 
+def test_a_cause_that_few_share_is_none_of_all():
+    causes = [
+        AT_CAP,
+        account(),
+        account(failing=failing(1)),
+        account(active_calls=9, allowed_concurrent_calls=9),
+    ]
+    rows = [fires(AlertName.BATCH_STALLED, nth(number), of=of) for number, of in enumerate(causes)]
+    body = render(*rows).body
+    assert body.startswith("- renewals-000 has made no call")
+    assert "window closes in 1 h 40 min. Cause: the account is at its cap: 9 of 9 calls active.\n" in body
+    assert "window closes in 1 h 40 min. Cause unknown: the API does not tell.\n" in body
+
+
 # Accounts
 
 

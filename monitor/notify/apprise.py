@@ -53,10 +53,10 @@ _KNOWN_WORDS: tuple[tuple[str, SendFailure, str], ...] = (
 """What those records may hold, and what it means; the first that is found counts."""
 
 _LOGGERS = (
-    *("apprise", "urllib3", "requests", "requests_oauthlib", "oauthlib", "charset_normalizer", "MARKDOWN"),
+    *("urllib3", "requests", "requests_oauthlib", "oauthlib", "charset_normalizer", "MARKDOWN"),
     *("slixmpp", "smpplib", "gntp", "paho"),  # of services whose packages are optional
 )
-"""Who may write addresses, answers or what is sent into the log, at one level or another."""
+"""Who besides Apprise may write addresses, answers or what is sent into the log, at one level or another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +207,7 @@ def _service(url: SecretStr) -> Any:
 def _apprise() -> ModuleType:
     """Apprise, silenced."""
     for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        logger.propagate = False
-        if not logger.handlers:  # without any, Python itself prints warnings
-            logger.addHandler(logging.NullHandler())
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     logging.getLogger("apprise").setLevel(logging.DEBUG)
     logging.getLogger("apprise").addFilter(_overhear)
     # Where a URL asks for TLS without a look at the certificate, it warns with the host's name.
