@@ -140,11 +140,19 @@ def resolved_annotations(
 def belated(alert: Alert) -> Alert:
     """An alert that was over before it was told: with both times."""
     said = dict(alert.annotations)
-    over = f", over {words.instant(alert.ends_at)}" if alert.ends_at is not None else ""
-    times = f"was over before it was told (fired {words.instant(alert.starts_at)}{over})"
     return replace(
-        alert, annotations=sorted_labels(said | {"summary": f"{times}: {said.get('summary', '')}"})
+        alert, annotations=sorted_labels(said | {"summary": _belated_prefix(alert) + said.get("summary", "")})
     )
+
+
+def before_belated(alert: Alert) -> str:
+    """The summary of such an alert without what `belated` put before it."""
+    return dict(alert.annotations).get("summary", "").removeprefix(_belated_prefix(alert))
+
+
+def _belated_prefix(alert: Alert) -> str:
+    over = f", over {words.instant(alert.ends_at)}" if alert.ends_at is not None else ""
+    return f"was over before it was told (fired {words.instant(alert.starts_at)}{over}): "
 
 
 def dropped_alert(

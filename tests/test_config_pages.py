@@ -23,7 +23,11 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = (ROOT / "config.example.yaml").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
 KEY = "Zk3hQ9aB.0123456789abcdef0123456789abcdef"
-ENVIRON = {"ULTRAVOX_API_KEY": KEY, "CRM_WEBHOOK_SECRET": "correct-horse"}
+ENVIRON = {
+    "ULTRAVOX_API_KEY": KEY,
+    "CRM_WEBHOOK_SECRET": "correct-horse",
+    "SLACK_URL": "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+}
 KIND_KEYS = {kind.key for kind in KINDS.values()}
 
 

@@ -409,7 +409,7 @@ def test_settings_show_no_secret():
 
 
 def test_the_registry_knows_every_channel_and_every_reason():
-    assert set(notify.CHANNELS) == {"alertmanager", "webhook"}
+    assert set(notify.CHANNELS) == {"alertmanager", "apprise", "webhook"}
     for module in notify.CHANNELS.values():
         assert hash(module.Settings) is not None
         assert module.__doc__

@@ -67,7 +67,7 @@ class Config:
     interval: timedelta  # between two polls of a running batch
     account_interval: timedelta  # between two probes of an account
     outcomes_interval: timedelta  # between two readings of a running batch's outcomes
-    receivers: Mapping[str, delivery.Settings]
+    receivers: Mapping[str, delivery.Settings]  # each with a queue of its own: of Apprise, one for every URL
     heartbeat: heartbeat.Settings | None
     links: messages.Links
     storage_path: Path | None
@@ -121,9 +121,9 @@ def _read(
         account_interval=file.poll.account_interval,
         outcomes_interval=file.poll.outcomes_interval,
         receivers={
-            receiver.name: delivery.Settings(channel, _route(receiver), _pacing(receiver))
-            for receiver, channel in zip(file.receivers, channels, strict=True)
-            if channel is not None
+            name: delivery.Settings(channel, _route(receiver), _pacing(receiver))
+            for receiver, named in zip(file.receivers, channels, strict=True)
+            for name, channel in named.items()
         },
         heartbeat=(
             None

@@ -1,4 +1,4 @@
-"""What one value alone cannot tell: secrets and where they come from, what must be unique, what goes with a channel.
+"""What one value alone cannot tell: secrets and where they come from, what must be unique, each receiver's channel.
 
 These look at the raw data, so that they speak even when something else is wrong with it.
 """
@@ -6,6 +6,7 @@ These look at the raw data, so that they speak even when something else is wrong
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +17,8 @@ from pydantic import SecretStr, ValidationError
 from monitor.config import document, schema
 from monitor.config.document import Document, Steps
 from monitor.config.texts import explained
-from monitor.notify import alertmanager, webhook
-from monitor.notify.channel import Channel
+from monitor.notify import alertmanager, apprise, webhook
+from monitor.notify.channel import DEFAULT_TIMEOUT, Channel
 
 SECRET_LIMIT = 64 * 1024
 """Bytes of a file with a secret in it."""
@@ -50,36 +51,84 @@ class Secrets:
         elif isinstance(file, str) and file:
             return self._from_file((*at, key_file), file)
         elif isinstance(value, str):
-            if not literal and path not in self.document.from_environment:
-                self.document.mistake(
-                    path,
-                    f"a secret must not stand in this file: use {key_file}, or ${{NAME}} for an environment variable",
-                )
-            elif not value:
-                return None  # from an empty variable, which has been told of
-            elif not literal and (not value.isprintable() or " " in value):  # else the schema tells
-                self.document.mistake(path, "must not hold blanks or control characters")
-            return self.keep(value)
+            return self._given(path, value, key_file, literal=literal)
         elif needed and value is None and file is None:
             self.document.mistake(
                 path, f"missing: give {key}_file, or {key}: ${{NAME}} for an environment variable"
             )
         return None
 
+    def several(self, at: Steps, block: Any, key: str) -> list[tuple[Steps, str, SecretStr]]:
+        """What `key` of a block lists, or `key_file`, one a line: its path, its line in words, the secret."""
+        path, key_file = (*at, key), f"{key}_file"
+        listed, file = block.get(key), block.get(key_file)
+        if listed is not None and file is not None:
+            self.document.mistake((*at, key_file), f"give {key} or {key_file}, not both", at_key=True)
+        elif isinstance(file, str) and file:
+            return self._lines((*at, key_file), file)
+        elif isinstance(listed, list):
+            texts = [((*path, place), one) for place, one in enumerate(listed) if isinstance(one, str)]
+            given = [(here, self._given(here, one, key_file)) for here, one in texts]
+            return [(here, "", secret) for here, secret in given if secret is not None]
+        elif listed is None and file is None:
+            self.document.mistake(
+                path, f"missing: give {key_file}, or {key}: [${{NAME}}] for environment variables"
+            )
+        return []
+
+    def _given(self, path: Steps, value: str, key_file: str, *, literal: bool = False) -> SecretStr | None:
+        if not literal and path not in self.document.from_environment:
+            self.document.mistake(
+                path,
+                f"a secret must not stand in this file: use {key_file}, or ${{NAME}} for an environment variable",
+            )
+        elif not value:
+            return None  # from an empty variable, which has been told of
+        elif not literal and (not value.isprintable() or " " in value):  # else the schema tells
+            self.document.mistake(path, "must not hold blanks or control characters")
+        return self.keep(value)
+
     def _from_file(self, path: Steps, name: str) -> SecretStr | None:
+        shown, text = self._read(path, name)
+        text = text.strip()
+        if not text:
+            return None
+        if not text.isprintable() or " " in text:
+            self.document.mistake(path, f"{shown} must hold one line, without blanks")
+            return None
+        return self.keep(text)
+
+    def _lines(self, path: Steps, name: str) -> list[tuple[Steps, str, SecretStr]]:
+        """One a line; lines that are empty or begin with # are skipped."""
+        found = []
+        shown, text = self._read(path, name)
+        for number, line in enumerate(text.split("\n"), 1):
+            one = line.strip()
+            where = f"{shown}, line {number}: "
+            if not one or one.startswith("#"):
+                continue
+            if not one.isprintable() or " " in one:
+                self.document.mistake(path, f"{where}must not hold blanks or control characters")
+            found.append((path, where, self.keep(one)))
+        if text and not found:
+            self.document.mistake(path, f"{shown} holds none: write one a line")
+        return found
+
+    def _read(self, path: Steps, name: str) -> tuple[str, str]:
+        """What the file is called, and its text: none where it is a mistake."""
         if not name.isprintable():
-            return None  # the schema tells
+            return "", ""  # the schema tells
         if _API_KEY.fullmatch(Path(name).name) or "://" in name:  # the secret itself: it must not be shown
             self.document.mistake(path, "must be the path of a file; this is what should stand in that file")
-            return None
+            return "", ""
         file = self.folder / name
         # As written, where a variable is in it: people put the secret itself into `*_file: ${NAME}`.
-        shown = self.document.from_environment.get(path, file)
+        shown = str(self.document.from_environment.get(path, file))
         self.sources.append(file)
         try:
             with file.open("rb") as opened:
                 content = opened.read(SECRET_LIMIT + 1)
-            text = content.decode().strip()
+            text = content.decode()
         except OSError as error:
             self.document.mistake(path, f"{shown} cannot be read: {error.strerror}")
         except UnicodeDecodeError:
@@ -87,19 +136,17 @@ class Secrets:
         else:
             if len(content) > SECRET_LIMIT:
                 self.document.mistake(path, f"{shown} is larger than 64 KiB: no secret is")
-            elif not text:
+            elif not text.strip():
                 self.document.mistake(path, f"{shown} is empty")
-            elif not text.isprintable() or " " in text:
-                self.document.mistake(path, f"{shown} must hold one line, without blanks")
             else:
-                return self.keep(text)
-        return None
+                return shown, text
+        return shown, ""
 
 
 def checked(
     found: Document, secrets: Secrets
-) -> tuple[list[SecretStr | None], list[Channel | None], SecretStr | None]:
-    """The accounts' keys, the receivers' channels, the heartbeat's address; None for what is a mistake."""
+) -> tuple[list[SecretStr | None], list[dict[str, Channel]], SecretStr | None]:
+    """The accounts' keys, each receiver's channels by the names of their queues, the heartbeat's address."""
     keys = []
     for at, account in _blocks(found.data, "accounts"):
         keys.append(secrets.one_of(at, account, "api_key", needed=True))
@@ -113,7 +160,7 @@ def checked(
     _unique(found, receivers, ("name",), "a receiver of this name")
     for at, receiver in receivers:
         _routing(found, at, receiver)
-    channels = [_channel(found, secrets, at, receiver) for at, receiver in receivers]
+    channels = [_channels(found, secrets, at, receiver) for at, receiver in receivers]
     heartbeat = found.data.get("heartbeat") if isinstance(found.data, dict) else None
     beat_url = _address(found, secrets, ("heartbeat",), heartbeat) if isinstance(heartbeat, dict) else None
     return keys, channels, beat_url
@@ -142,16 +189,23 @@ def _unique(
         first.setdefault(value, at)
 
 
-def _channel(found: Document, secrets: Secrets, at: Steps, receiver: dict[str, Any]) -> Channel | None:
-    given = [name for name in ("alertmanager", "webhook") if receiver.get(name) is not None]
+def _channels(found: Document, secrets: Secrets, at: Steps, receiver: dict[str, Any]) -> dict[str, Channel]:
+    given = [name for name in ("alertmanager", "apprise", "webhook") if receiver.get(name) is not None]
     if len(given) != 1:
-        found.mistake(at, "must have exactly one channel: alertmanager or webhook")
-        return None
-    [name] = given
-    block, here = receiver[name], (*at, name)
+        found.mistake(at, "must have exactly one channel: alertmanager, apprise or webhook")
+        return {}
+    [kind] = given
+    block, here, name = receiver[kind], (*at, kind), str(receiver.get("name"))
     if not isinstance(block, dict):
-        return None
-    if name == "alertmanager":
+        return {}
+    if kind == "apprise":
+        return _apprise(found, secrets, here, block, name)
+    channel = _channel(found, secrets, here, block)
+    return {} if channel is None else {name: channel}
+
+
+def _channel(found: Document, secrets: Secrets, here: Steps, block: dict[str, Any]) -> Channel | None:
+    if here[-1] == "alertmanager":
         urls = block.get("urls")
         timeout = _timeout(block)
         kept = (
@@ -194,8 +248,32 @@ def _address(found: Document, secrets: Secrets, here: Steps, block: dict[str, An
     return url
 
 
-def _timeout(block: dict[str, Any]) -> timedelta:
+def _apprise(
+    found: Document, secrets: Secrets, here: Steps, block: dict[str, Any], name: str
+) -> dict[str, Channel]:
+    """A channel for each URL: a service that is down must not make the others hear everything again and again."""
+    channels: dict[str, Channel] = {}
+    known: set[SecretStr] = set()
+    schemes: Counter[str] = Counter()
+    for path, where, url in secrets.several(here, block, "urls"):
+        try:
+            scheme = apprise.scheme_of(url)
+        except ValueError as error:
+            found.mistake(path, f"{where}{error}")
+            continue
+        if url in known:
+            found.mistake(path, f"{where}this URL is there already")
+        known.add(url)
+        schemes[scheme] += 1
+        queue = f"{name}/{scheme}" if schemes[scheme] == 1 else f"{name}/{scheme}-{schemes[scheme]}"
+        channels[queue] = apprise.Settings(url, _timeout(block, apprise.DEFAULT_TIMEOUT))
+    return channels
+
+
+def _timeout(block: dict[str, Any], default: timedelta = DEFAULT_TIMEOUT) -> timedelta:
+    if "timeout" not in block:
+        return default
     try:
-        return schema.Webhook(timeout=block.get("timeout", "10s")).timeout
+        return schema.Webhook(timeout=block["timeout"]).timeout
     except ValidationError:  # the schema tells of it, in its place
         return timedelta(0)

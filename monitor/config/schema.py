@@ -183,6 +183,14 @@ class Webhook(Block):
     timeout: Timeout = timedelta(seconds=10)
 
 
+class Apprise(Block):
+    """Apprise URLs: a receiver for each."""
+
+    urls: Annotated[list[str], Field(min_length=1)] | None = None
+    urls_file: Text | None = None
+    timeout: Timeout = timedelta(seconds=30)
+
+
 class TimeRange(Block):
     """From and to, as the clock shows them; over midnight where the end is before the start."""
 
@@ -203,6 +211,7 @@ class Receiver(Block):
 
     name: Name
     alertmanager: Alertmanager | None = None
+    apprise: Apprise | None = None
     webhook: Webhook | None = None
     only: Annotated[list[KnownAlert], Field(min_length=1)] | None = None
     severity_at_least: AlertSeverity = Severity.INFO

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from monitor.notify import alertmanager, webhook
+from monitor.notify import alertmanager, apprise, webhook
 from monitor.notify.channel import SendFailure
 
 CHANNELS: dict[str, ModuleType] = {
     "alertmanager": alertmanager,
+    "apprise": apprise,
     "webhook": webhook,
 }
 """The configuration's key of each channel. Its module's frozen `Settings` are the channel."""

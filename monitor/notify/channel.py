@@ -192,21 +192,25 @@ def _connection_failure(error: Exception) -> tuple[SendFailure, str]:
             return SendFailure.BAD_RESPONSE, "its answer is not HTTP"
 
 
-def _status_error(wire: Wire, response: aiohttp.ClientResponse) -> SendError:
-    status = response.status
+def failure_of(status: int) -> SendFailure:
+    """What an HTTP status other than 2xx means."""
     match status:
         case 408:
-            reason = SendFailure.TIMEOUT
+            return SendFailure.TIMEOUT
         case 425 | 429:
-            reason = SendFailure.THROTTLED
+            return SendFailure.THROTTLED
         case _ if 400 <= status < 500:
-            reason = SendFailure.REFUSED
+            return SendFailure.REFUSED
         case _ if status >= 500:
-            reason = SendFailure.SERVER_ERROR
+            return SendFailure.SERVER_ERROR
         case _:  # a redirect, mostly; nobody follows it with our secrets
-            reason = SendFailure.BAD_RESPONSE
+            return SendFailure.BAD_RESPONSE
+
+
+def _status_error(wire: Wire, response: aiohttp.ClientResponse) -> SendError:
+    status = response.status
     return SendError(
-        reason,
+        failure_of(status),
         f"{wire.receiver} answered {status}",
         status=status,
         retry_after=retry_after(response.headers.get("Retry-After"), wire.now, RETRY_AFTER_CAP),
