@@ -284,7 +284,7 @@ async def test_a_batch_stalls_recovers_and_ends_incomplete_and_everyone_is_told_
     async with inbox() as behind_am, inbox() as own:
         receivers = [
             {"name": "oncall", "alertmanager": {"urls": [f"http://127.0.0.1:{am_port}"]}},
-            {"name": "crm", "webhook": {"url": own.url}},
+            {"name": "crm", "webhook": {"url": own.url}, "group_wait": "0s"},
         ]
         async with (
             alertmanager(tmp_path, behind_am.url, am_port),
@@ -374,7 +374,7 @@ async def check_exposition(session: aiohttp.ClientSession, url: str) -> None:
 
 async def test_kill_9_during_a_stall_says_nothing_twice_and_still_says_that_it_is_over(tmp_path):
     async with inbox() as own:
-        receivers = [{"name": "crm", "webhook": {"url": own.url}}]
+        receivers = [{"name": "crm", "webhook": {"url": own.url}, "group_wait": "0s"}]
         async with stage(tmp_path, end="1h", recover="25s", receivers=receivers) as staged:
             async with staged.daemon() as daemon:
                 await eventually("the stall is told", lambda: own.told("BatchStalled"), within=30)
@@ -393,7 +393,7 @@ async def test_kill_9_during_a_stall_says_nothing_twice_and_still_says_that_it_i
 
 async def test_kill_9_just_before_an_end_tells_the_end_once(tmp_path):
     async with inbox() as own:
-        receivers = [{"name": "crm", "webhook": {"url": own.url}}]
+        receivers = [{"name": "crm", "webhook": {"url": own.url}, "group_wait": "0s"}]
         async with stage(tmp_path, end="10s", recover="1h", receivers=receivers) as staged:
             async with staged.daemon() as daemon, aiohttp.ClientSession() as session:
 
