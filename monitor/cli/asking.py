@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from datetime import datetime
 from typing import Any
 
 import click
@@ -81,6 +82,7 @@ def mute(batch_id: str, duration: str, url: str) -> None:
     \b
     Example: batch-monitor mute 3c90c3cc --for 2h
     """
+    from monitor import words
     from monitor.config.values import as_duration
 
     try:
@@ -88,7 +90,8 @@ def mute(batch_id: str, duration: str, url: str) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
     data = _ask(url, "mutes", {"batch_id": batch_id, "for_seconds": seconds})
-    click.echo(f"{data.get('batch')} is muted until {data.get('until')}")
+    until = words.instant(datetime.fromisoformat(data["until"]))
+    click.echo(f"{data.get('batch')} is muted until {until}")
 
 
 @click.command()
