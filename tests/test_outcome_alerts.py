@@ -298,3 +298,14 @@ def test_the_alerts_of_outcomes_have_the_severities_that_are_promised():
     assert KINDS[FAILING].severity is Severity.WARNING
     assert KINDS[ENDED].severity is Severity.INFO
     assert KINDS[INCOMPLETE].severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(("phase", "holds"), [(None, False), (Phase.PENDING, False), (Phase.FIRING, None)])
+def test_while_nothing_can_be_foreseen_no_risk_is_gathered_and_one_that_is_told_stays(phase, holds):
+    standing = (
+        () if phase is None else (AlertState(AlertName.BATCH_WINDOW_AT_RISK, phase, NOW, Severity.WARNING),)
+    )
+    paused = status(observation(paused=True), alerts=standing)
+    assert paused.assessment.projected_missed is None
+    found = conditions.of_batch(AlertName.BATCH_WINDOW_AT_RISK, Policy(), paused, account(), NOW, news=True)
+    assert found.holds is holds

@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 from polled import World
 from receivers import MovedClock
+from samples import NOW
 
 from monitor.model import MessageKind, Phase, State, Target
-from monitor.poller.names import NAME_RETRY
+from monitor.poller.names import NAME_RETRY, AgentNames
 from monitor.simulator import Fault, FaultKind
 from monitor.targets import Watch
 
@@ -278,3 +279,19 @@ async def test_an_agent_whose_name_cannot_be_had_is_asked_for_seldom(world):
     world.clock.move(seconds=NAME_RETRY.total_seconds())
     await world.poll(1)
     assert world.book.statuses[world.spring].agent == "renewals"
+
+
+async def test_the_name_that_a_list_tells_is_not_asked_for_even_an_empty_one():
+    asked = []
+
+    class Client:
+        async def get_agent_name(self, agent_id):
+            asked.append(agent_id)
+            return "renewals"
+
+    names = AgentNames()
+    names.learn("a", "", NOW)
+    await names.ask("a", Client(), NOW + NAME_RETRY - timedelta(seconds=1))
+    assert asked == []
+    await names.ask("a", Client(), NOW + NAME_RETRY)
+    assert (asked, names.get("a")) == (["a"], "renewals")
