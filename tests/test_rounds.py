@@ -728,3 +728,26 @@ async def test_a_found_batch_that_is_gone_is_watched_for_a_day_and_no_longer(wor
     world.clock.move(hours=2)
     await world.rounds._discovery.run("main")
     assert world.keys["vanishes"] not in world.book.watches
+
+
+async def test_a_reading_that_is_cancelled_leaves_nothing_behind(world, monkeypatch):
+    await world.watch("a")
+    begun, forever = asyncio.Event(), asyncio.Event()
+
+    async def pages(reading, client, pages, urgency, found):
+        found(world.keys["a"], None)
+        begun.set()
+        await forever.wait()
+
+    async def take(*_):
+        await forever.wait()
+
+    monkeypatch.setattr("monitor.rounds.Reading.read", pages)
+    monkeypatch.setattr(world.rounds, "take", take)
+    before = asyncio.all_tasks()
+    reading = asyncio.create_task(world.rounds.read("main", world.keys["a"].agent_id, None))
+    await begun.wait()
+    reading.cancel()
+    await asyncio.wait({reading})
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
