@@ -49,7 +49,7 @@ FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKi
 NAMES = ("crm", "chat")
 GROUP_BY = {"crm": ("account", "alertname"), "chat": ()}
 BATCHES = tuple(batch_key(number) for number in (1, 2, 3))
-PACING = Pacing(group_wait=timedelta(seconds=30), give_up_after=timedelta(hours=24))
+PACING = Pacing(group_wait=timedelta(seconds=30), give_up_after=timedelta(hours=6))
 AT_ONCE = Rule(None, timedelta(0), timedelta(0), timedelta(hours=1))
 POLICY = Policy(
     rules=dict.fromkeys(
@@ -84,6 +84,8 @@ ANSWERS = {
     "arrives, and the gateway gives up": (True, _error(SendFailure.SERVER_ERROR, 502, may_have_arrived=True)),
 }
 answers = st.sampled_from(sorted(ANSWERS))
+moods = st.just("ok") | answers
+often = st.sampled_from([True, True, True, False])
 
 
 @dataclass
@@ -215,6 +217,7 @@ class Life(RuleBasedStateMachine):
         self.fuse = Fuse()
         self.truth: dict[str, Notification] = {}
         self.latest: dict[str, Notification] = {}
+        self.news: list[Notification] = []  # of the latest step
         self.ears = {name: Ear(name, self.truth, self.latest) for name in NAMES}
         self.hooks = {name: Hook(ear, self.fuse) for name, ear in self.ears.items()}
         self.configured: tuple[str, ...] = NAMES
@@ -274,6 +277,7 @@ class Life(RuleBasedStateMachine):
         for row in change.notifications:
             self.truth.setdefault(row.id, row)
             self.latest[row.id] = row
+            self.news.append(row)
             if row.dropped_at == self.clock():
                 self.listeners[self.clock()] = self.configured
                 self.ears[row.receiver].excuse(row)
@@ -290,7 +294,25 @@ class Life(RuleBasedStateMachine):
 
     async def _turn(self, name: str) -> timedelta | None:
         queue = self.delivery._queues.get(name)
-        return None if queue is None else await self.delivery._turns.take(queue)
+        if queue is None:
+            return None
+        ends = {_episode(row): row for row in queue.pending() if row.kind is RESOLVED}
+        too_old = [
+            row.id
+            for row in queue.pending()
+            if name in self.configured
+            and row.attempts
+            and row.held_until is None
+            and self._old(row)
+            and self._old(ends.get(_episode(row), row))
+        ]
+        wait = await self.delivery._turns.take(queue)
+        assert all(self.latest[name].settled for name in too_old), "tried for a day and not given up"
+        assert wait is not None or not queue.pending(), "it waits for nothing, and something waits for it"
+        return wait
+
+    def _old(self, row: Notification) -> bool:
+        return self.clock() - row.created_at >= PACING.give_up_after
 
     async def _all_turn(self) -> list[timedelta]:
         for queue in self.delivery._queues.values():
@@ -314,28 +336,52 @@ class Life(RuleBasedStateMachine):
     def turn(self, name, crash) -> None:
         self.run(self._survive(self._turn(name), crash))
 
-    @rule()
-    def restart(self) -> None:
-        if not self.disk_fails:  # what could not be written would be forgotten
-            self.run(self._crash())
-
     @rule(
-        seconds=st.sampled_from([1, 10, 31, 31, 31, 70, 301, 301, 400, 1900, 3700, 8 * 3600, 25 * 3600]),
-        turns=st.booleans(),
+        seconds=st.sampled_from([1, 10, 31, 70, 301, 400, 1900, 3700, 7 * 3600]),
+        turns=often,
     )
     def time_passes(self, seconds, turns) -> None:
         self.clock.move(seconds=seconds)
         if turns:
             self.run(self._all_turn())
 
+    @rule(seconds=st.sampled_from([31, 70, 301, 1900]), times=st.integers(2, 4))
+    def workers_look(self, seconds, times) -> None:
+        """Time passes as workers see it: look by look."""
+        for _ in range(times):
+            self.time_passes(seconds, turns=True)
+
     # The world
 
     @rule(
-        key=st.sampled_from(BATCHES),
-        state=st.sampled_from([State.STALLED, State.STALLED, State.RUNNING, State.OVERDUE, State.INCOMPLETE]),
-        crash=st.none() | st.none() | st.integers(0, 1),
+        keys=st.sets(st.sampled_from(BATCHES), min_size=1),
+        states=st.lists(
+            st.sampled_from([State.STALLED, State.STALLED, State.RUNNING, State.OVERDUE, State.INCOMPLETE]),
+            min_size=1,
+            max_size=3,
+        ),
+        crash=st.sampled_from([None, None, None, None, 0, 1]),
+        wait=st.sampled_from([0, 0, 10, 31, 31, 400]),
     )
-    def observe(self, key, state, crash) -> None:
+    def batches_move(self, keys, states, crash, wait) -> None:
+        for state in states:
+            for key in sorted(keys):
+                self._observe(key, state, crash)
+            if wait:
+                self.time_passes(wait, turns=True)
+
+    @rule(
+        key=st.sampled_from(BATCHES), overdue=st.booleans(), wait=st.sampled_from([31, 70, 301]), ends=often
+    )
+    def a_batch_stalls(self, key, overdue, wait, ends) -> None:
+        self._observe(key, State.STALLED, None)
+        self.time_passes(wait, turns=True)
+        if overdue:
+            self._observe(key, State.OVERDUE, None)
+        if ends:
+            self._observe(key, State.RUNNING, None)
+
+    def _observe(self, key, state, crash) -> None:
         now = self.clock.move(milliseconds=1)  # no two things are seen at the same instant
         if state is State.INCOMPLETE:
             self.ended_at.setdefault(key, now)
@@ -372,21 +418,41 @@ class Life(RuleBasedStateMachine):
         self.run(self.store.commit(Change(notifications=told.notifications)))
         self.delivery.enqueue(told.notifications)
 
-    @rule(name=st.sampled_from(NAMES), script=st.lists(answers, max_size=4), otherwise=answers)
-    def receiver_behaves(self, name, script, otherwise) -> None:
+    @rule(
+        name=st.sampled_from(NAMES),
+        script=st.lists(moods, max_size=4),
+        otherwise=moods,
+        deaf_to=st.sampled_from([None, None, *BATCHES]),
+    )
+    def receiver_behaves(self, name, script, otherwise, deaf_to) -> None:
         self.ears[name].script = deque(script)
         self.ears[name].otherwise = otherwise
+        self.ears[name].poisonous = {deaf_to.batch_id} if deaf_to else set()
 
-    @rule(name=st.sampled_from(NAMES), keys=st.sets(st.sampled_from(BATCHES), max_size=1))
-    def receiver_cannot_hear_of(self, name, keys) -> None:
-        self.ears[name].poisonous = {key.batch_id for key in keys}
+    @rule(
+        names=st.sets(st.sampled_from(NAMES), min_size=1),
+        answer=answers,
+        hours=st.sampled_from([0.1, 5.9, 6, 6.1]),
+        ends=st.booleans(),
+    )
+    def outage(self, names, answer, hours, ends) -> None:
+        """A long one; at its end the first are given up, and what comes then is not."""
+        before = {name: self.ears[name].otherwise for name in names}
+        for name in names:
+            self.ears[name].otherwise = answer
+        self.time_passes(31, turns=True)
+        self.time_passes(hours * 3600, turns=True)
+        if ends:
+            for name in names:
+                self.ears[name].otherwise = before[name]
 
-    @rule(key=st.sampled_from(BATCHES), minutes=st.sampled_from([0, 0, 5, 120]))
-    def mute(self, key, minutes) -> None:
-        now = self.clock.move(milliseconds=1)
-        mute = Mute(key.batch_id, now + timedelta(minutes=minutes))
-        self.mutes[mute.batch_id].append((now, mute.until))
-        self.run(self.delivery.mute(mute))
+    @rule(keys=st.sets(st.sampled_from(BATCHES), min_size=1), minutes=st.sampled_from([0, 2, 120, 120]))
+    def mute(self, keys, minutes) -> None:
+        for key in sorted(keys):
+            now = self.clock.move(milliseconds=1)
+            mute = Mute(key.batch_id, now + timedelta(minutes=minutes))
+            self.mutes[mute.batch_id].append((now, mute.until))
+            self.run(self.delivery.mute(mute))
         self.run(self._all_turn())
 
     @rule(
@@ -400,57 +466,57 @@ class Life(RuleBasedStateMachine):
             self.hooks[name] = Hook(self.ears[name], self.fuse)
         self._configure()
 
-    @rule(works=st.sampled_from([True, True, False]))
-    def disk(self, works) -> None:
-        self.disk_fails = not works
-        if works:
+    @rule(disk_fails=st.sampled_from([False, False, True]))
+    def restart(self, disk_fails) -> None:
+        """Or the disk fails: a restart then would forget."""
+        self.disk_fails = disk_fails
+        if not disk_fails:
             self.run(self.store.prune())  # as is done now and then: it writes what could not be written
+            self.run(self._crash())
 
     # What must hold
 
     @invariant()
     def the_record_is_true(self) -> None:
         self.failed = True  # until it is found that it is
-        self._what_is_marked_as_delivered_was_accepted()
-        self._what_is_dropped_is_old_and_the_other_hears_of_it()
-        self._what_is_overtaken_had_nothing_left_to_tell()
-        self.failed = False
-
-    def _what_is_marked_as_delivered_was_accepted(self) -> None:
-        for row in self.latest.values():
+        told = {_episode(row) for row in self.news}
+        told_of = defaultdict(list)
+        for row in self.latest.values() if told else ():
+            if _episode(row) in told:
+                told_of[_episode(row)].append(row)
+        for row in self.news:
             if row.delivered_at is not None:
                 assert row.id in self.ears[row.receiver].accepted[row.message_id].settles
+            elif row.dropped_at is not None:
+                self._is_old_and_the_other_hears_of_it(row)
+            elif row.overtaken_at is not None and row.alert.labels not in self.ears[row.receiver].excused:
+                self._had_nothing_left_to_tell(row, told_of[_episode(row)])
+        self.news.clear()
+        self.failed = False
 
-    def _what_is_dropped_is_old_and_the_other_hears_of_it(self) -> None:
-        for row in self.latest.values():
-            if row.dropped_at is None:
-                continue
-            assert row.dropped_at - row.created_at >= PACING.give_up_after
-            if _name(row) == messages.DROPPED:
-                continue
-            for other in self.listeners[row.dropped_at]:
-                assert other == row.receiver or any(
-                    (_name(one), one.receiver, one.created_at) == (messages.DROPPED, other, row.dropped_at)
-                    for one in self.latest.values()
-                )
+    def _is_old_and_the_other_hears_of_it(self, dropped: Notification) -> None:
+        assert dropped.dropped_at - dropped.created_at >= PACING.give_up_after
+        if _name(dropped) != messages.DROPPED:
+            heard = {
+                row.receiver
+                for row in self.latest.values()
+                if _name(row) == messages.DROPPED and row.created_at == dropped.dropped_at
+            }
+            assert heard | {dropped.receiver} >= set(self.listeners[dropped.dropped_at])
 
-    def _what_is_overtaken_had_nothing_left_to_tell(self) -> None:
-        for row in self.latest.values():
-            labels, ear = row.alert.labels, self.ears[row.receiver]
-            if row.overtaken_at is None or labels in ear.excused:
-                continue
-            assert (labels, row.alert.starts_at) not in ear.stands, "it had heard of the beginning"
-            episode = [one for one in self.latest.values() if _episode(one) == _episode(row)]
-            [end] = [one for one in episode if one.kind is RESOLVED]
-            others = [one for one in episode if one is not end]
-            if row.overtaken == "its beginning was never told":
-                assert row is end
-                assert all(one.dropped_at or one.overtaken_at for one in others)
-            elif row.overtaken.startswith("superseded"):
-                assert end.superseded_by is not None
-            else:
-                assert row.overtaken == "it was over before its mute was"
-                assert self._held(others[0], end)
+    def _had_nothing_left_to_tell(self, row: Notification, episode: list[Notification]) -> None:
+        stands = self.ears[row.receiver].stands
+        assert (row.alert.labels, row.alert.starts_at) not in stands, "it had heard of the beginning"
+        [end] = [one for one in episode if one.kind is RESOLVED]
+        others = [one for one in episode if one is not end]
+        if row.overtaken == "its beginning was never told":
+            assert row.id == end.id
+            assert all(one.dropped_at or one.overtaken_at for one in others)
+        elif row.overtaken.startswith("superseded"):
+            assert end.superseded_by is not None
+        else:
+            assert row.overtaken == "it was over before its mute was"
+            assert self._held(others[0], end)
 
     def _held(self, first: Notification, end: Notification) -> bool:
         """Whether a mute held the first before it was due, and until its end had come."""
