@@ -99,6 +99,7 @@ class World:
                 await receiver.stop()
             await self.ultravox.stop()
         self._look_at_log()
+        self._write_down()
         return self.round
 
     # Processes
@@ -263,6 +264,15 @@ class World:
             state = one.name == ALERTMANAGER
             verdict.add(judge(one.name, one.posts, rows, ends, stalls, lives, state=state))
         return verdict
+
+    def _write_down(self) -> None:
+        """For those who look why: what every receiver took, and how each process died."""
+        lines = [f"{one.began} {one.asked_at} {one.until} {one.how} calm={one.calm}" for one in self.lives]
+        for receiver in self.receivers:
+            lines += [
+                f"{one.at} {receiver.name} {one.key} {one.mood} {one.body.decode()}" for one in receiver.posts
+            ]
+        (self.folder / "taken.txt").write_text("\n".join(sorted(lines)))
 
     def _look_at_log(self) -> None:
         text = (self.folder / "daemon.log").read_text(errors="replace")
