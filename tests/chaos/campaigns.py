@@ -166,7 +166,7 @@ class Ultravox:
         troubles = ["stalled", "stalled", "stalled", "paused", "unreadable"] + (["gone"] if found else [])
         await self._for(self._chance.uniform(1, 4))
         for what in self._chance.choices(troubles, k=self._chance.randint(0, 3)):
-            if self.calm.is_set():
+            if self.calm.is_set() or campaign.ended_at is not None:
                 break
             await self._trouble(campaign, what, self._chance.uniform(3, 11))
             await self._for(self._chance.uniform(1, 3))
@@ -201,7 +201,9 @@ class Ultravox:
                 await asyncio.sleep(HELD)
         finally:
             if what == "stalled" and self._chance.random() < 0.3:
-                await self._end_of(campaign, "incomplete")  # it never recovers
+                await self._end_of(
+                    campaign, self._chance.choice(["incomplete", "overdue"])
+                )  # it never recovers
             holds(now=False)
             span.until = utc_now()
 

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -144,7 +145,15 @@ def _spoil_disk(plan: Plan) -> None:
     file.StateFile.write = spoilt
 
 
+def _leave_with(parent: int) -> None:
+    """Who is started to be killed must not outlive who was to do it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     install(Plan(**json.loads(os.environ["CHAOS"])))
     from monitor.cli import main
 

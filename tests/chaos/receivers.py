@@ -154,8 +154,12 @@ class Receiver:
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])
         }
         body = await reader.readexactly(int(headers["content-length"]))
+        key = headers.get("idempotency-key")
+        if mood is Mood.REFUSED and key is not None and any(one.key == key for one in self.posts):
+            mood = (
+                Mood.UP
+            )  # what it took once cannot be wrong: the monitor believes who refuses what a message says
         if mood in _TAKEN and head[0].split()[1] == self.path:
-            key = headers.get("idempotency-key")
             self.posts.append(Post(utc_now(), self.path, key, body, mood, self._up_since))
             self.on_taken()
         if mood is Mood.SLOW:

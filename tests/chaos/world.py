@@ -23,9 +23,8 @@ from chaos.campaigns import API_KEY, CONFIGURED, Ultravox
 from chaos.daemon import Plan, Point
 from chaos.receivers import Receiver
 from chaos.truth import Life, Record, expected
-from chaos.verdict import GROUP_WAIT, Verdict, judge
+from chaos.verdict import Verdict, judge
 from monitor.clock import utc_now
-from monitor.config import schema
 
 NOT_ANSWERED = "request read, not answered"
 """The point of which the receivers know, and the daemon cannot."""
@@ -34,6 +33,8 @@ AT_RANDOM = "at random"
 POINTS = (*(point.value for point in Point), NOT_ANSWERED)
 WEBHOOKS = {"chat": "1s", "crm": "2s", "pager": "700ms"}  # and their patience
 ALERTMANAGER = "oncall"
+WANTS = {"pager": ("BatchStalled", "BatchEndedIncomplete")}  # the others: everything
+GROUP_WAIT = "1s"
 
 NOT_REACHED = 5.0  # seconds after which a daemon that does not pass its point is killed all the same
 SETTLED_WITHIN = 60.0  # seconds that the end of a round may take
@@ -99,23 +100,21 @@ class World:
                 await receiver.stop()
             await self.ultravox.stop()
         self._look_at_log()
+        self._write_down()
         return self.round
 
     # Processes
 
     def _configure(self) -> None:
-        prompt: dict[str, Any] = {"group_wait": "1s", "max_messages_per_minute": 6000}
-        prompt = {key: value for key, value in prompt.items() if key in schema.Receiver.model_fields}
-        receivers = [
-            {
-                "name": one.name,
-                "webhook": {"url": one.url + one.path, "timeout": WEBHOOKS[one.name]},
-                **prompt,
-            }
-            if one.name in WEBHOOKS
-            else {"name": one.name, "alertmanager": {"urls": [one.url], "timeout": "1s"}}
-            for one in self.receivers
-        ]
+        prompt = {"group_wait": GROUP_WAIT, "max_messages_per_minute": 6000}
+        receivers: list[dict[str, Any]] = []
+        for one in self.receivers:
+            if one.name == ALERTMANAGER:
+                channel = {"alertmanager": {"urls": [one.url], "timeout": "1s"}}
+            else:
+                channel = {"webhook": {"url": one.url + one.path, "timeout": WEBHOOKS[one.name]}, **prompt}
+            wants = {"only": list(WANTS[one.name])} if one.name in WANTS else {}
+            receivers.append({"name": one.name, **channel, **wants})
         alert = {"repeat_every": "4s"}
         account = {
             "name": "main",
@@ -261,8 +260,18 @@ class World:
         verdict, rows = Verdict(), list(self.record.rows.values())
         for one in self.receivers:
             state = one.name == ALERTMANAGER
-            verdict.add(judge(one.name, one.posts, rows, ends, stalls, lives, state=state))
+            wants = WANTS.get(one.name)
+            verdict.add(judge(one.name, one.posts, rows, ends, stalls, lives, state=state, wants=wants))
         return verdict
+
+    def _write_down(self) -> None:
+        """For those who look why: what every receiver took, and how each process died."""
+        lines = [f"{one.began} {one.asked_at} {one.until} {one.how} calm={one.calm}" for one in self.lives]
+        for receiver in self.receivers:
+            lines += [
+                f"{one.at} {receiver.name} {one.key} {one.mood} {one.body.decode()}" for one in receiver.posts
+            ]
+        (self.folder / "taken.txt").write_text("\n".join(sorted(lines)))
 
     def _look_at_log(self) -> None:
         text = (self.folder / "daemon.log").read_text(errors="replace")
@@ -305,6 +314,3 @@ def _delays(seconds: list[float]) -> str:
         return "-"
     half, most = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.99)]
     return f"median {half:.1f} s, 99 % {most:.1f} s, worst {seconds[-1]:.1f} s"
-
-
-__all__ = ["GROUP_WAIT", "Round", "World", "deck", "table"]
