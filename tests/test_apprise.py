@@ -47,6 +47,7 @@ async def receiver():
 def nobody_listens_to_apprise(caplog, capfd):
     """Whatever a test does, not a word of apprise's or of its libraries' comes out, at any level."""
     caplog.set_level(logging.DEBUG)
+    apprise.scheme_of(SecretStr("json://127.0.0.1"))  # what is configured has been imported
     yield
     records = [*caplog.get_records("setup"), *caplog.get_records("call")]
     others = [record for record in records if record.name.split(".")[0] not in {"asyncio", "aiohttp"}]
@@ -372,7 +373,7 @@ def python(script, *arguments, **options):
     """A process of its own."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script), *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False, **options
+        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False, **options
     )
 
 
@@ -380,18 +381,22 @@ def test_the_end_of_the_process_does_not_wait_for_what_hangs():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
+        listening.settimeout(5)
         ended = python(
             """
-            import asyncio, sys, threading, time
+            import asyncio, sys, threading
             sys.path.insert(0, "tests")
-            from test_apprise import failure, send
-            print(asyncio.run(failure(send(sys.argv[1], seconds=0.2))))
+            from test_apprise import SecretStr, apprise, failure, send
+            apprise.scheme_of(SecretStr(sys.argv[1]))
+            print(asyncio.run(failure(send(sys.argv[1], seconds=0.5))))
             print([thread.name for thread in threading.enumerate()])
             """,
             f"json://127.0.0.1:{listening.getsockname()[1]}/{TOKEN}?rto=600",
         )
-    assert ended.stdout == "ops-chat/json has not taken it within 0.2 s\n['MainThread', 'apprise']\n"
-    assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout == "ops-chat/json has not taken it within 0.5 s\n['MainThread', 'apprise']\n"
+        assert (ended.returncode, ended.stderr) == (0, "")
+        with listening.accept()[0] as connection:
+            assert connection.recv(4) == b"POST"  # it was sent: the thread has waited for an answer
 
 
 # Configuration
