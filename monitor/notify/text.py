@@ -15,10 +15,10 @@ from monitor import messages, words
 from monitor.model import Alert, AlertName, Entry, Message, MessageKind, Severity
 
 TITLE_LIMIT = 250
-"""Characters of a title. One that is longer ends after a clause, and the body begins with all of it."""
+"""Characters of a title, at most. One that is longer ends after a clause, and the body begins with all of it."""
 
 BODY_LIMIT = 3500
-"""Characters of a body: what Slack, Teams, Telegram and most pagers take in one piece."""
+"""Characters of a body, at most: what most services take in one piece and some people read to the end."""
 
 LINES = 10
 """Alerts of which a message says more than that they are counted."""
@@ -69,8 +69,11 @@ _STATES: dict[str, str] = {
 _OWN = frozenset({"alertname", "severity", "account", "agent_id", "batch_id", "batch", "receiver"})
 
 
-def render(message: Message) -> Text:
-    """The message in words. The same message always reads the same."""
+def render(message: Message, *, title_limit: int = TITLE_LIMIT, body_limit: int = BODY_LIMIT) -> Text:
+    """The message in words, in up to so many characters. The same message always reads the same.
+
+    The body is empty where there is no room for anything worth saying.
+    """
     news = [entry for entry in message.entries if entry.superseded_by is None]
     superseded = [entry for entry in message.entries if entry.superseded_by is not None]
     if not news:
@@ -80,7 +83,7 @@ def render(message: Message) -> Text:
     closing.append(_still(message.still, message.left_out))
     sections = _sections(news)
     headline = _headline(sections)
-    title = _title(headline)
+    title = _title(headline, title_limit)
     whole = [headline] if title != headline else []
 
     def parts(most: int) -> list[list[str]]:
@@ -90,7 +93,7 @@ def render(message: Message) -> Text:
         said = [section.lines(each, _head_where(section, sections)) for section in sections]
         return [whole, *said, [*closing, page]]
 
-    return Text(title, _body(parts), _kind(news))
+    return Text(title, _body(parts, body_limit), _kind(news))
 
 
 # One alert
@@ -373,22 +376,22 @@ def _sentence(text: str) -> str:
     return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
-def _title(text: str) -> str:
+def _title(text: str, limit: int) -> str:
     """The text, or its first clauses where it is too long."""
-    if len(text) <= TITLE_LIMIT:
+    if len(text) <= limit:
         return text
-    start = text[: TITLE_LIMIT - 1]
+    start = text[: limit - 1]
     cut = max(start.rfind(mark) for mark in _CLAUSES)
-    if cut < TITLE_LIMIT // 2:  # a name as long as that
-        cut = start.rfind(" ") if " " in start[TITLE_LIMIT // 2 :] else len(start)
+    if cut < limit // 2:  # a name as long as that
+        cut = start.rfind(" ") if " " in start[limit // 2 :] else len(start)
     return f"{start[:cut]}…"
 
 
-def _body(parts: Callable[[int], list[list[str]]]) -> str:
+def _body(parts: Callable[[int], list[list[str]]], limit: int) -> str:
     """As many lines as fit, whole ones, and how many do not."""
     for most in range(LINES, -1, -1):
         body = _joined(parts(most))
-        if len(body) <= BODY_LIMIT:
+        if len(body) <= limit:
             return body
     kept: list[list[str]] = []
     left_out = 0
@@ -396,10 +399,11 @@ def _body(parts: Callable[[int], list[list[str]]]) -> str:
         kept.append([])
         for line in filter(None, part):
             kept[-1].append(line)
-            if len(_joined(kept)) > BODY_LIMIT - _NOTE:
+            if len(_joined(kept)) > limit - _NOTE:
                 kept[-1].pop()
                 left_out += 1
-    return _joined([*kept, [f"({words.counted(left_out, 'line')} left out: too long)"]])
+    note = f"({words.counted(left_out, 'line')} left out: too long)"
+    return _joined([*kept, [note]]) if any(kept) else ""
 
 
 def _joined(parts: Iterable[Iterable[str]]) -> str:
