@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from monitor.notify.channel import SendError, SendFailure, Wire
 ROOT = Path(__file__).parent.parent
 TOKEN = "t0k3n1nthepath1234567890abcd"
 PASSWORD = "p4ssw0rd"
+SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
 TITLE = "Warning: message 1"
 BODY = "Fired 2026-11-23 12:00 UTC.\nAlert BatchStalled, account main, batch b1."
 
@@ -47,6 +49,7 @@ async def receiver():
 def nobody_listens_to_apprise(caplog, capfd):
     """Whatever a test does, not a word of apprise's or of its libraries' comes out, at any level."""
     caplog.set_level(logging.DEBUG)
+    apprise.scheme_of(SecretStr("json://127.0.0.1"))  # what is configured has been imported
     yield
     records = [*caplog.get_records("setup"), *caplog.get_records("call")]
     others = [record for record in records if record.name.split(".")[0] not in {"asyncio", "aiohttp"}]
@@ -108,6 +111,43 @@ async def test_a_chat_without_titles_has_it_in_front_of_the_text(receiver):
     [request] = receiver.requests
     assert request.json["text"] == f"{TITLE}\r\n{BODY}"
     assert request.json["username"] == "Ultravox Batch Monitor"
+
+
+LONG = [notification(number, batch_id=f"b{number} " + "long " * 50) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("address", "limit", "empty"),
+    [
+        (SLACK, 35000, False),
+        (
+            "discord://123456789012345678/abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnop",
+            2000,
+            False,
+        ),
+        ("tgram://123456789:abcdefghijklmnopqrstuvwxyz012345678/12345", 4096, False),
+        (f"misskey://{TOKEN}@127.0.0.1", 512, False),
+        ("vonage://01234567:0123456789abcdef@15551234567/15557654321", 160, True),
+    ],
+)
+def test_a_message_is_as_long_as_the_service_can_take(address, limit, empty):
+    """Discord for one refuses what is longer, again and again."""
+    service = apprise._service(SecretStr(address))
+    assert service.body_maxlen == limit
+    for sent in (made(), message(*LONG, group_by=())):
+        said = apprise._fitted(sent, service)
+        assert 0 < len(said.title) <= 250
+        assert len(said.title) + 2 + len(said.body) <= min(limit, 250 + 2 + 3500)
+    assert (said.body == "") is empty
+
+
+async def test_where_there_is_room_for_a_title_alone_it_is_what_is_sent(receiver, monkeypatch):
+    """As with a text message to a phone."""
+    from apprise.plugins.mattermost import NotifyMattermost
+
+    monkeypatch.setattr(NotifyMattermost, "body_maxlen", 60)
+    await send(f"{receiver.url.replace('http', 'mmost')}/{TOKEN}", message(*LONG, group_by=()))
+    assert receiver.requests[0].json["text"] == "Warning: 20 batches stalled on account main"
 
 
 @asynccontextmanager
@@ -372,7 +412,7 @@ def python(script, *arguments, **options):
     """A process of its own."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script), *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False, **options
+        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False, **options
     )
 
 
@@ -380,23 +420,26 @@ def test_the_end_of_the_process_does_not_wait_for_what_hangs():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
+        listening.settimeout(5)
         ended = python(
             """
-            import asyncio, sys, threading, time
+            import asyncio, sys, threading
             sys.path.insert(0, "tests")
-            from test_apprise import failure, send
-            print(asyncio.run(failure(send(sys.argv[1], seconds=0.2))))
+            from test_apprise import SecretStr, apprise, failure, send
+            apprise.scheme_of(SecretStr(sys.argv[1]))
+            print(asyncio.run(failure(send(sys.argv[1], seconds=0.5))))
             print([thread.name for thread in threading.enumerate()])
             """,
             f"json://127.0.0.1:{listening.getsockname()[1]}/{TOKEN}?rto=600",
         )
-    assert ended.stdout == "ops-chat/json has not taken it within 0.2 s\n['MainThread', 'apprise']\n"
-    assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout == "ops-chat/json has not taken it within 0.5 s\n['MainThread', 'apprise']\n"
+        assert (ended.returncode, ended.stderr) == (0, "")
+        with listening.accept()[0] as connection:
+            assert connection.recv(4) == b"POST"  # it was sent: the thread has waited for an answer
 
 
 # Configuration
 
-SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
 NATIVE = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FR"
 MINIMAL = "accounts: [{name: main, api_key: '${KEY}'}]\n"
 ENVIRON = {
@@ -501,6 +544,13 @@ def test_what_is_wrong_with_the_block(load, block, at, said):
     [(path, told)] = mistakes(load, block, "# only\n")
     assert path == at
     assert said in told
+
+
+def test_the_urls_that_the_page_shows_are_urls():
+    page = (ROOT / "docs" / "receivers.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```\n# /run/secrets/apprise_urls\n(.*?)```", page, re.DOTALL)
+    schemes = [apprise.scheme_of(SecretStr(line)) for line in block.splitlines()]
+    assert schemes == ["slack", "mailtos", "pagerduty"]
 
 
 def test_it_is_imported_only_when_it_is_used(tmp_path):

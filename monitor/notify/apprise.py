@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from monitor.model import Message
 from monitor.notify.channel import SendError, SendFailure, Wire, failure_of
-from monitor.notify.text import Text, render
+from monitor.notify.text import BODY_LIMIT, TITLE_LIMIT, Text, render
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
 """For one send, which may take several requests. The single ones have Apprise's own limits (`cto` and `rto` in the URL)."""
@@ -83,7 +83,7 @@ class Settings:
             if same and earlier.outcome.result() is None:
                 return  # it was taken after all, when nobody waited for it any more
         current = _tries[place] = _Try(message.id, Future())
-        current.begin(self.url, render(message))
+        current.begin(self.url, message)
         patience = self.timeout.total_seconds()
         try:
             failure = await asyncio.wait_for(asyncio.wrap_future(current.outcome), patience)
@@ -137,16 +137,16 @@ class _Try:
     message: str  # its id
     outcome: Future[_Failure | None]
 
-    def begin(self, url: SecretStr, said: Text) -> None:
+    def begin(self, url: SecretStr, message: Message) -> None:
         self.outcome.set_running_or_notify_cancel()  # whoever stops waiting does not cancel it
         # A daemon: the end of the process waits for no other threads, and Apprise can wait for very long.
-        threading.Thread(target=self._work, args=(url, said), name="apprise", daemon=True).start()
+        threading.Thread(target=self._work, args=(url, message), name="apprise", daemon=True).start()
 
-    def _work(self, url: SecretStr, said: Text) -> None:
+    def _work(self, url: SecretStr, message: Message) -> None:
         heard: list[logging.LogRecord] = []
         _overheard.records = heard
         try:
-            outcome = _notify(url, said, heard)
+            outcome = _notify(url, message, heard)
         except BaseException as error:  # noqa: BLE001  180 services: a thread that dies would look busy for ever
             outcome = _Failure(SendFailure.BAD_RESPONSE, f": Apprise failed with {type(error).__name__}")
         self.outcome.set_result(outcome)
@@ -159,18 +159,29 @@ _overheard = threading.local()
 """`records`: what Apprise has logged in this thread."""
 
 
-def _notify(url: SecretStr, said: Text, heard: list[logging.LogRecord]) -> _Failure | None:
+def _notify(url: SecretStr, message: Message, heard: list[logging.LogRecord]) -> _Failure | None:
     service = _service(url)
     if service is None:
         return _Failure(SendFailure.REFUSED, ": Apprise cannot use its URL")
+    said = _fitted(message, service)
     # Not Apprise.notify: that has retries, time limits and a pool of threads which the end of the process waits for.
     taken = service.notify(
-        title=said.title,
-        body=said.body,
+        title=said.title if said.body else "",
+        body=said.body or said.title,
         notify_type=said.kind.value,
         body_format=_apprise().NotifyFormat.TEXT,
     )
     return None if taken else _understood(heard)
+
+
+def _fitted(message: Message, service: Any) -> Text:
+    """The message as the service can take it in one piece: what is too long it refuses, or cuts anywhere."""
+    titled = service.title_maxlen > 0
+    title_limit = min(TITLE_LIMIT, service.title_maxlen if titled else service.body_maxlen)
+    body_limit = service.body_maxlen
+    if not titled or service.overflow_amalgamate_title:  # the title is part of the body
+        body_limit -= title_limit + len("\r\n")
+    return render(message, title_limit=title_limit, body_limit=min(BODY_LIMIT, body_limit))
 
 
 def _understood(heard: Iterable[logging.LogRecord]) -> _Failure:

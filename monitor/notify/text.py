@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitor import messages, words
-from monitor.model import Alert, AlertName, Entry, Message, MessageKind, Severity
+from monitor.model import Alert, Entry, Message, MessageKind, Severity
+from monitor.notify.subjects import accounts, counted, plain, subject, where
 
 TITLE_LIMIT = 250
-"""Characters of a title. One that is longer ends after a clause, and the body begins with all of it."""
+"""Characters of a title, at most. One that is longer ends after a clause, and the body begins with all of it."""
 
 BODY_LIMIT = 3500
-"""Characters of a body: what Slack, Teams, Telegram and most pagers take in one piece."""
+"""Characters of a body, at most: what most services take in one piece and some people read to the end."""
 
 LINES = 10
 """Alerts of which a message says more than that they are counted."""
@@ -50,47 +51,34 @@ _SEVERITIES = {severity.value: rank for rank, severity in enumerate(Severity)}
 _KINDS = (Kind.INFO, Kind.WARNING, Kind.FAILURE)  # by rank
 _PREFIXES = ("", "Warning", "Critical")
 
-_STATES: dict[str, str] = {
-    AlertName.BATCH_STALLED: "stalled",
-    AlertName.BATCH_ENDED: "ended",
-    AlertName.BATCH_ENDED_INCOMPLETE: "ended without reaching everybody",
-    AlertName.BATCH_OVERDUE: "overdue",
-    AlertName.BATCH_WINDOW_AT_RISK: "at risk of leaving calls unmade",
-    AlertName.BATCH_FAILURE_RATE_HIGH: "failing too often",
-    AlertName.BATCH_PAUSED_TOO_LONG: "paused for too long",
-    AlertName.BATCH_UNREACHABLE: "out of sight",
-    AlertName.BATCH_GONE: "gone",
-    AlertName.ACCOUNT_UNREACHABLE: "without proper answers from Ultravox",
-    AlertName.ACCOUNT_KEY_REJECTED: "with a rejected API key",
-    messages.DROPPED: "not told of alerts",
-}
-"""What several that an alert is about are, in a headline."""
-
 _OWN = frozenset({"alertname", "severity", "account", "agent_id", "batch_id", "batch", "receiver"})
 
 
-def render(message: Message) -> Text:
-    """The message in words. The same message always reads the same."""
+def render(message: Message, *, title_limit: int = TITLE_LIMIT, body_limit: int = BODY_LIMIT) -> Text:
+    """The message in words, in up to so many characters. The same message always reads the same.
+
+    The body is empty where there is no room for anything worth saying.
+    """
     news = [entry for entry in message.entries if entry.superseded_by is None]
     superseded = [entry for entry in message.entries if entry.superseded_by is not None]
     if not news:
         news, superseded = superseded, []
-    page = f"Monitor: {_plain(message.external_url)}" if message.external_url else ""
+    page = f"Monitor: {plain(message.external_url)}" if message.external_url else ""
     closing = [_sentence(section.head()) for section in _sections(superseded)]
     closing.append(_still(message.still, message.left_out))
     sections = _sections(news)
     headline = _headline(sections)
-    title = _title(headline)
+    title = _title(headline, title_limit)
     whole = [headline] if title != headline else []
 
     def parts(most: int) -> list[list[str]]:
         if len(news) == 1:
             return [whole, *_alone(news[0], page), closing]
         each = -(-most // len(sections))  # a message of many kinds shows one of each rather than ten of one
-        said = [section.lines(each, _head_where(section, sections)) for section in sections]
+        said = [section.lines(each, _head_place(section, sections)) for section in sections]
         return [whole, *said, [*closing, page]]
 
-    return Text(title, _body(parts), _kind(news))
+    return Text(title, _body(parts, body_limit), _kind(news))
 
 
 # One alert
@@ -98,7 +86,7 @@ def render(message: Message) -> Text:
 
 def _said(entry: Entry) -> str:
     """One sentence: how bad, or how it ended, and its summary."""
-    summary = _plain(_annotation(entry, "summary")) or _alertname(entry)
+    summary = plain(_annotation(entry, "summary")) or _alertname(entry)
     if entry.kind is not MessageKind.RESOLVED:
         return _prefixed(_rank(entry), summary, still=entry.kind is MessageKind.REMINDER)
     resolution, now_true = _resolution(entry), _now_true(entry)
@@ -127,7 +115,7 @@ def _alone(entry: Entry, page: str) -> list[list[str]]:
 
 def _links(entry: Entry) -> list[str]:
     links = (("Dashboard", "dashboard_url"), ("Runbook", "runbook_url"))
-    return [f"{word}: {url}" for word, name in links if (url := _plain(_annotation(entry, name)))]
+    return [f"{word}: {url}" for word, name in links if (url := plain(_annotation(entry, name)))]
 
 
 def _cause(cause: str, of: str = "") -> str:
@@ -170,18 +158,18 @@ class _Section:
     def short(self) -> str:
         """`3 batches stalled`."""
         still = self.entries[0].kind is MessageKind.REMINDER
-        return _counted([entry.alert for entry in self.entries], over=self.over, still=still)
+        return counted(_alerts(self.entries), over=self.over, still=still)
 
-    def head(self, where: str = "") -> str:
+    def head(self, place: str = "") -> str:
         """`Warning: 3 batches stalled on account main`."""
         first = self.entries[0]
         if not self.over:
-            return _prefixed(max(map(_rank, self.entries)), self.short() + where)
+            return _prefixed(max(map(_rank, self.entries)), self.short() + place)
         how = _resolution(first) + (" before it was told" if first.belated else "")
-        return _capital(f"{how}: {self.short()}{where}")
+        return _capital(f"{how}: {self.short()}{place}")
 
-    def lines(self, most: int, where: str | None) -> list[str]:
-        """Up to `most` of its alerts, the common cause said once. `where`: for its head; None: the title was that."""
+    def lines(self, most: int, place: str | None) -> list[str]:
+        """Up to `most` of its alerts, the common cause said once. `place`: for its head; None: the title was that."""
         if len(self.entries) == 1:
             return [
                 _said(self.entries[0]),
@@ -189,14 +177,14 @@ class _Section:
             ]
         cause, count = self._common_cause()
         of = "" if count == len(self.entries) else f" of {count:,} of them"
-        single_account = len(_accounts(self.entries)) < 2
-        found = [] if where is None else [f"{self.head(where)}:"]
+        single_account = len(accounts(_alerts(self.entries))) < 2
+        found = [] if place is None else [f"{self.head(place)}:"]
         found.append(_cause(cause, of))
         for entry in self.entries[:most]:
-            line = _now_true(entry) if self.over else _plain(_annotation(entry, "summary"))
-            line = line or _subject(entry.alert)
+            line = _now_true(entry) if self.over else plain(_annotation(entry, "summary"))
+            line = line or subject(entry.alert)
             account = dict(entry.alert.labels).get("account")
-            line += f" (account {_plain(account)})" if account and not single_account else ""
+            line += f" (account {plain(account)})" if account and not single_account else ""
             line += f" ({_times([entry])[:-1].lower()})" if entry.belated else ""
             own = _annotation(entry, "cause") if not self.over else ""
             found.append(f"- {line}. {_cause(own)}" if own and own != cause else f"- {line}")
@@ -206,7 +194,7 @@ class _Section:
             )
         found.append(_times(self.entries))
         runbooks = {_annotation(entry, "runbook_url") for entry in self.entries}
-        if not self.over and len(runbooks) == 1 and (runbook := _plain(runbooks.pop())):
+        if not self.over and len(runbooks) == 1 and (runbook := plain(runbooks.pop())):
             found.append(f"Runbook: {runbook}")
         return found
 
@@ -229,12 +217,12 @@ def _sections(entries: Iterable[Entry]) -> list[_Section]:
     return sorted(sections, key=lambda section: section.order)
 
 
-def _head_where(section: _Section, sections: Sequence[_Section]) -> str | None:
+def _head_place(section: _Section, sections: Sequence[_Section]) -> str | None:
     """What the head of a section says of accounts, beyond what the title says. None: it needs no head."""
     if len(sections) == 1:
         return None
-    accounts = _accounts(entry for one in sections for entry in one.entries)
-    return _where(section.entries) if len(accounts) > 1 else ""
+    everything = [entry.alert for one in sections for entry in one.entries]
+    return where(_alerts(section.entries)) if len(accounts(everything)) > 1 else ""
 
 
 def _headline(sections: Sequence[_Section]) -> str:
@@ -242,9 +230,9 @@ def _headline(sections: Sequence[_Section]) -> str:
     everything = [entry for section in sections for entry in section.entries]
     if len(everything) == 1:
         return _said(everything[0])
-    where = _where(everything)
+    place = where(_alerts(everything))
     if len(sections) == 1:
-        return sections[0].head(where)
+        return sections[0].head(place)
     fires, over = ([one for one in sections if one.over is wanted] for wanted in (False, True))
     shown = fires or over
     said = ", ".join(section.short() for section in shown[:_TITLED])
@@ -253,10 +241,10 @@ def _headline(sections: Sequence[_Section]) -> str:
     resolutions = {_resolution(entry) for section in over for entry in section.entries}
     how = resolutions.pop() if len(resolutions) == 1 else "over"
     if not fires:
-        return _capital(f"{how}: {said}{where}")
+        return _capital(f"{how}: {said}{place}")
     ended = sum(len(section.entries) for section in over)
     also = f"; {ended:,} {'recovered' if how == 'recovered' else 'over'}" if ended else ""
-    return _prefixed(max(map(_rank, _firing(everything))), said + where + also)
+    return _prefixed(max(map(_rank, _firing(everything))), said + place + also)
 
 
 def _still(alerts: Sequence[Alert], left_out: int) -> str:
@@ -266,54 +254,9 @@ def _still(alerts: Sequence[Alert], left_out: int) -> str:
     by_name: dict[str, list[Alert]] = {}
     for alert in alerts:
         by_name.setdefault(dict(alert.labels).get("alertname", ""), []).append(alert)
-    said = [_counted(group) for group in sorted(by_name.values(), key=len, reverse=True)]
+    said = [counted(group) for group in sorted(by_name.values(), key=len, reverse=True)]
     said += [f"{left_out:,} more"] if left_out else []
     return _sentence(f"Told before and still firing: {', '.join(said)}")
-
-
-def _counted(alerts: Sequence[Alert], *, over: bool = False, still: bool = False) -> str:
-    """`3 batches stalled`, `spring-renewals stalled`, `3 batches that were stalled`."""
-    name = dict(alerts[0].labels).get("alertname", "")
-    state = _STATES.get(name, f"named {name}")
-    count = len(alerts)
-    noun = _noun(name)
-    subject = _subject(alerts[0]) if count == 1 else f"{count:,} {noun + ('es' if noun == 'batch' else 's')}"
-    if over:
-        return f"{subject}, which was {state}" if count == 1 else f"{subject} that were {state}"
-    return f"{subject} {'still ' if still else ''}{state}"
-
-
-def _noun(name: str) -> str:
-    """What an alert of this name is about."""
-    if name == messages.DROPPED:
-        return "receiver"
-    if name not in _STATES:
-        return "alert"
-    return "account" if name.startswith("Account") else "batch"
-
-
-def _subject(alert: Alert) -> str:
-    """What one alert is about, by its name."""
-    labels = dict(alert.labels)
-    noun = _noun(labels.get("alertname", ""))
-    own = labels.get(noun) or (labels.get("batch_id") if noun == "batch" else None)
-    if not own:
-        return f"1 {noun}"
-    return _plain(own if noun == "batch" else f"{noun} {own}")
-
-
-def _where(entries: Sequence[Entry]) -> str:
-    """` on account main`; nothing where the accounts themselves are spoken of."""
-    if any(_noun(_alertname(entry)) != "batch" for entry in entries):
-        return ""
-    accounts = _accounts(entries)
-    if len(accounts) != 1:
-        return f" on {len(accounts)} accounts" if accounts else ""
-    return f" on account {_plain(*accounts)}"
-
-
-def _accounts(entries: Iterable[Entry]) -> set[str]:
-    return {account for entry in entries if (account := dict(entry.alert.labels).get("account"))}
 
 
 # Words
@@ -324,6 +267,10 @@ def _kind(news: Sequence[Entry]) -> Kind:
     if fires := _firing(news):
         return _KINDS[max(map(_rank, fires))]
     return Kind.INFO if all(entry.superseded_by is not None for entry in news) else Kind.SUCCESS
+
+
+def _alerts(entries: Iterable[Entry]) -> list[Alert]:
+    return [entry.alert for entry in entries]
 
 
 def _firing(entries: Iterable[Entry]) -> list[Entry]:
@@ -341,7 +288,7 @@ def _prefixed(rank: int, text: str, *, still: bool = False) -> str:
 
 
 def _alertname(entry: Entry) -> str:
-    return _plain(dict(entry.alert.labels).get("alertname", "")) or "alert"
+    return plain(dict(entry.alert.labels).get("alertname", "")) or "alert"
 
 
 def _annotation(entry: Entry, name: str) -> str:
@@ -349,19 +296,13 @@ def _annotation(entry: Entry, name: str) -> str:
 
 
 def _resolution(entry: Entry) -> str:
-    return _plain(_annotation(entry, "resolution")) or "over"
+    return plain(_annotation(entry, "resolution")) or "over"
 
 
 def _now_true(entry: Entry) -> str:
     """What is true now, of an alert that is over: its summary without the words that say so."""
     summary = messages.before_belated(entry.alert) if entry.belated else _annotation(entry, "summary")
-    return _plain(summary).removeprefix(f"{_resolution(entry)}: ") or _subject(entry.alert)
-
-
-def _plain(text: str | None) -> str:
-    """One line of characters that every service can take: names come from people and from the API."""
-    printable = "".join(char if char.isprintable() else " " for char in text or "")
-    return " ".join(printable.split())
+    return plain(summary).removeprefix(f"{_resolution(entry)}: ") or subject(entry.alert)
 
 
 def _capital(text: str) -> str:
@@ -369,26 +310,26 @@ def _capital(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    text = _plain(text)
+    text = plain(text)
     return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
-def _title(text: str) -> str:
+def _title(text: str, limit: int) -> str:
     """The text, or its first clauses where it is too long."""
-    if len(text) <= TITLE_LIMIT:
+    if len(text) <= limit:
         return text
-    start = text[: TITLE_LIMIT - 1]
+    start = text[: limit - 1]
     cut = max(start.rfind(mark) for mark in _CLAUSES)
-    if cut < TITLE_LIMIT // 2:  # a name as long as that
-        cut = start.rfind(" ") if " " in start[TITLE_LIMIT // 2 :] else len(start)
+    if cut < limit // 2:  # a name as long as that
+        cut = start.rfind(" ") if " " in start[limit // 2 :] else len(start)
     return f"{start[:cut]}…"
 
 
-def _body(parts: Callable[[int], list[list[str]]]) -> str:
+def _body(parts: Callable[[int], list[list[str]]], limit: int) -> str:
     """As many lines as fit, whole ones, and how many do not."""
     for most in range(LINES, -1, -1):
         body = _joined(parts(most))
-        if len(body) <= BODY_LIMIT:
+        if len(body) <= limit:
             return body
     kept: list[list[str]] = []
     left_out = 0
@@ -396,10 +337,11 @@ def _body(parts: Callable[[int], list[list[str]]]) -> str:
         kept.append([])
         for line in filter(None, part):
             kept[-1].append(line)
-            if len(_joined(kept)) > BODY_LIMIT - _NOTE:
+            if len(_joined(kept)) > limit - _NOTE:
                 kept[-1].pop()
                 left_out += 1
-    return _joined([*kept, [f"({words.counted(left_out, 'line')} left out: too long)"]])
+    note = f"({words.counted(left_out, 'line')} left out: too long)"
+    return _joined([*kept, [note]]) if any(kept) else ""
 
 
 def _joined(parts: Iterable[Iterable[str]]) -> str:
