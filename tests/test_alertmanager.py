@@ -89,6 +89,9 @@ def minute(text: str) -> float:
         ([fired(given_up=1)], 2, None, None, None),
         ([fired(given_up=1), ended(30)], 30, None, None, None),
         ([fired(taken=1), ended(30, given_up=40)], 41, None, None, None),
+        # it was over before its mute was: nothing is left to tell of it, whoever else may have been told
+        ([replace(fired(), overtaken_at=NOW), replace(ended(1), overtaken_at=NOW)], 2, None, None, None),
+        ([fired(taken=1), replace(ended(2), overtaken_at=NOW)], 3, None, None, None),
         # only the message of its end is left
         ([ended(30)], 31, "message 2", 30, {"id-2"}),
         # Alertmanager reminds by itself

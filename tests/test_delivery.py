@@ -20,7 +20,7 @@ from monitor.delivery import Delivery
 from monitor.delivery.turns import Turns
 from monitor.metrics import Instruments
 from monitor.model import MessageKind, Notification
-from monitor.routing import Receiver
+from monitor.routing import Pacing, Receiver
 from monitor.store import Change, Store
 
 FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKind.REMINDER
@@ -645,6 +645,16 @@ async def test_stopping_sends_what_was_committed_just_before(running, server):
     server.released.set()
     await stopping
     assert told(server) == ["1", "2"]
+
+
+async def test_stopping_sends_what_waits_for_company(running, server):
+    running.set_receivers({"crm": hook(server, pacing=Pacing())})
+    running.enqueue([notification()])
+    await asyncio.sleep(0)
+    assert server.requests == []
+    async with asyncio.timeout(5):
+        await running.stop(timedelta(seconds=10))
+    assert told(server) == ["1"]
 
 
 async def test_stopping_does_not_wait_longer_than_it_may_for_a_receiver_that_hangs(running, server):

@@ -47,6 +47,19 @@ def over(number: int, batch_id: str, at, **changes):
     return notification(number, kind=RESOLVED, batch_id=batch_id, created_at=at, **changes)
 
 
+def in_group(row, account):
+    labels = tuple(sorted((dict(row.alert.labels) | {"account": account}).items()))
+    return replace(row, alert=replace(row.alert, labels=labels))
+
+
+async def take_turns(bench, lasting):
+    """As a worker takes them, for so long."""
+    end = bench.clock() + lasting
+    while (wait := await bench.turn()) is not None and bench.clock() + wait <= end:
+        bench.clock.now += wait
+    bench.clock.now = end
+
+
 # Few
 
 
@@ -177,6 +190,29 @@ async def test_what_superseded_it_brings_its_end_and_nothing_turns_green(bench, 
     assert (second.json["status"], second.json["groupLabels"]["alertname"]) == ("firing", "BatchOverdue")
 
 
+@pytest.mark.parametrize("restart", [False, True])
+async def test_odd_characters_and_empty_labels_go_all_the_way(bench, benches, server, clock, restart):
+    said = (("account", "m\ud800"), ("alertname", "BatchStalled"), ("batch_id", "b1"), ("team", ""))
+    row = notification()
+    row = replace(row, alert=replace(row.alert, labels=said, annotations=(("summary", "\udfff"),)))
+    server.script = deque([RESET])
+    await bench.say(row)
+    clock.move(seconds=30)
+    await bench.turn()
+    if restart:
+        bench = await benches(crashed(bench.path))
+        bench.delivery.set_receivers({"crm": hook(server, pacing=WAIT)})
+    clock.move(minutes=1)
+    await bench.turn()
+    first, second = server.requests
+    assert first.body == second.body
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    assert first.json["groupLabels"] == {"account": "m\ud800", "alertname": "BatchStalled"}
+    assert first.json["alerts"][0]["annotations"] == {"summary": "\udfff"}
+    assert "team" not in first.json["alerts"][0]["labels"]
+    assert bench.status().pending == 0
+
+
 # Which of them is bad
 
 
@@ -229,6 +265,51 @@ async def test_a_message_that_fails_while_others_are_taken_is_not_the_receiver_s
     assert bench.delivery._queues["crm"].paused_until is None, (
         "it is the message that waits, not the receiver"
     )
+
+
+async def test_a_message_that_may_have_arrived_keeps_back_its_own_group_and_no_other(bench, server, clock):
+    """It makes the receiver hang up each time: that looks like a receiver that is down."""
+    server.script = deque([lambda request: RESET if b'"b1"' in request.body else 200] * 100)
+    await bench.say(*batches(1, 1))
+    clock.move(seconds=30)
+    await bench.turn()
+    await bench.say(in_group(notification(2, batch_id="b2"), "other"), *batches(3, 3))
+    await take_turns(bench, timedelta(minutes=1))
+    assert {row.id for row in bench.recent() if row.settled} == {"id-2"}
+    await bench.say(in_group(notification(4, batch_id="b4", created_at=clock() - MINUTE), "other"))
+    await bench.turn()
+    assert {row.id for row in bench.recent() if row.settled} == {"id-2", "id-4"}
+
+
+@pytest.mark.parametrize("poison", [1, 3, 5])
+async def test_one_alert_that_breaks_the_receiver_holds_up_itself_and_no_other_of_its_group(
+    bench, server, clock, poison
+):
+    """It answers 500, and nothing of another group is there to show that the others are taken."""
+    server.script = deque([lambda request: 500 if f'"b{poison}"'.encode() in request.body else 200] * 1000)
+    await bench.say(*batches(1, 5))
+    await take_turns(bench, timedelta(minutes=10))
+    assert {row.id for row in bench.recent() if not row.settled} == {f"id-{poison}"}
+    await bench.say(*batches(6, 6, created_at=clock()))
+    await take_turns(bench, timedelta(minutes=1))
+    assert {row.id for row in bench.recent() if not row.settled} == {f"id-{poison}"}
+
+
+async def test_a_receiver_that_fails_again_before_it_has_taken_everything_is_left_alone_again(
+    bench, server, clock
+):
+    """Others were taken since each of these failed: once that is no proof that they are what is bad."""
+    server.script = deque([503] * 40 + [200] * 10 + [503] * 1000)
+    await bench.say(*(in_group(row, f"a{row.id}") for row in batches(1, 40)))
+    clock.move(seconds=30)
+    while len(server.requests) < 40:
+        clock.now += await bench.turn()
+    assert bench.value("notifications") == 0
+    await bench.turn()
+    assert bench.value("notifications") == 10
+    assert len(server.requests) <= 40 + 10 + 4
+    await take_turns(bench, timedelta(hours=1))
+    assert len(server.requests) <= 54 + 3 * 20 + 20
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
@@ -314,6 +395,24 @@ async def test_what_may_have_arrived_is_given_up_like_all_else(bench, server, cl
     left = sqlite3.connect(bench.path)
     assert left.execute("SELECT count(*) FROM messages").fetchone() == (0,)
     left.close()
+
+
+async def test_what_is_given_up_takes_no_company_along_out_of_a_message_that_may_have_arrived(
+    bench, benches, server, clock
+):
+    server.script = deque([503, RESET])
+    await bench.say(*batches(1, 1))
+    clock.move(seconds=30)
+    await bench.turn()
+    await bench.say(*batches(2, 2, created_at=clock.move(hours=12)))
+    await bench.turn()
+    assert [len(request.json["alerts"]) for request in server.requests] == [1, 2]
+    clock.now = NOW + timedelta(hours=24)
+    await bench.turn()
+    assert told(server)[2:] == ["b2"]
+    assert {row.id for row in bench.recent() if row.dropped_at} == {"id-1"}
+    assert len({request.headers["Idempotency-Key"] for request in server.requests}) == 3
+    assert (await benches(crashed(bench.path))).contents.messages == ()
 
 
 async def test_an_end_gives_its_beginning_more_time(bench, server, clock):
@@ -430,6 +529,28 @@ async def test_alertmanager_goes_on_with_what_it_knows_while_a_batch_is_muted(be
     clock.now = NOW + timedelta(minutes=10)
     await bench.turn()
     assert sorted(states()) == [("b1", "resolved"), ("b2", "firing")]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_alertmanager_is_not_told_of_what_began_and_ended_in_a_mute(benches, server, clock, restart):
+    bench = await benches()
+    bench.delivery.set_receivers({"crm": am(server)})
+    await bench.delivery.mute(Mute("b1", NOW + timedelta(minutes=10)))
+    await bench.say(*batches(1, 1))
+    await bench.turn()
+    await bench.say(over(2, "b1", clock.move(minutes=1)), *batches(3, 3))
+    for _ in range(3):
+        await bench.turn()
+        clock.move(minutes=1)
+    if restart:
+        bench = await benches(crashed(bench.path))
+        bench.delivery.set_receivers({"crm": am(server)})
+    for _ in range(20):
+        await bench.turn()
+        clock.move(minutes=1)
+    said = {one["labels"]["batch_id"] for request in server.requests for one in request.json}
+    assert said == {"b3"}
+    assert bench.status().pending == 0
 
 
 # The end of the process

@@ -97,21 +97,21 @@ class Turns:
             channel, now = queue.settings.channel, self.clock()
             if wait := queue.must_wait(now):
                 return wait
-            message = queue.repeated(now)
-            again = message is not None
-            if message is None:
-                manner = queue.manner(channel.group_by, self.external_url)
-                if self.stopping:
-                    manner = replace(manner, group_wait=timedelta(0))
-                plan = outbox.compose(queue.standing(), manner, now)
-                await self._settle(queue, plan.overtaken)
-                message = plan.message
-                if message is None:
-                    waits = [at for at in (plan.again_at, queue.again_at()) if at is not None]
-                    return max(min(waits) - now, timedelta(0)) if waits else None
+            manner = queue.manner(channel.group_by, self.external_url)
+            if self.stopping:
+                manner = replace(manner, group_wait=timedelta(0))
+            plan = outbox.compose(queue.standing(), manner, now)
+            await self._settle(queue, plan.overtaken)
+            message, repeated = plan.message, queue.repeated(now)
+            if repeated is not None and (message is None or repeated.attempts <= message.attempts):
+                await self._send(queue, channel, repeated, again=True)
+            elif message is not None:  # what has failed before lets the others go first
                 queue.under_way[message.id] = message
                 await self.store.commit(Change(messages=(message,)))
-            await self._send(queue, channel, message, again=again)
+                await self._send(queue, channel, message, again=False)
+            else:
+                waits = [at for at in (plan.again_at, queue.again_at()) if at is not None]
+                return max(min(waits) - now, timedelta(0)) if waits else None
 
     async def _send(self, queue: Queue, channel: MessageChannel, message: Message, *, again: bool) -> None:
         """Send one message, and mark what came of it. `again`: it may have arrived before."""

@@ -13,7 +13,7 @@ An *episode* is one firing of one alert: its firing message and, later, the mess
 | accepted before the end     | any                       | resolved, until 15 min after it was accepted |
 | not accepted before the end | any                       | firing, until 10 min after it was accepted   |
 | the same, 10 min later      | any                       | resolved, until 15 min after it was accepted |
-| given up                    | any                       | nothing                                      |
+| given up, or overtaken      | any                       | nothing                                      |
 
 Alertmanager never notifies what arrives resolved or resolves inside its group_wait: hence the 10 min.
 Of one alert, only the latest episode is posted: two states of the same labels would overwrite each other.
@@ -80,7 +80,11 @@ class Post:
 def postable(notifications: Iterable[Notification], now: datetime, external_url: str | None) -> list[Post]:
     """What to post at `now`, by the table above; one entry an alert, the longest firing first."""
     by_alert: dict[Labels, list[Notification]] = defaultdict(list)
+    notifications = tuple(notifications)
+    overtaken = {row.alert.fingerprint for row in notifications if row.overtaken_at is not None}
     for notification in notifications:
+        if notification.alert.fingerprint in overtaken:
+            continue  # there was nothing left to tell of it
         by_alert[tuple(sorted(present(notification.alert.labels).items()))].append(notification)
     posts = []
     for rows in by_alert.values():
