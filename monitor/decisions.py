@@ -6,7 +6,7 @@ Notifications, one for each receiver, ready for the outbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -166,7 +166,8 @@ def _round(
                     one.name for one in voice.receivers if one.route.why_not(speaking.labels) is None
                 )
                 speaking = replace(speaking, receivers=hearers)
-            spoken.add(speaking, reason, truth, voice.receivers, now)
+            over = present[reason.superseded_by].receivers if reason.superseded_by in present else ()
+            spoken.add(speaking, reason, truth, voice.receivers, now, hear_more=over)
             if after is not None:
                 after = speaking
         if after is not None:
@@ -202,7 +203,9 @@ class _Spoken:
         truth: str | None,
         receivers: tuple[Receiver, ...],
         now: datetime,
+        hear_more: tuple[str, ...] = (),
     ) -> None:
+        """`hear_more`: who hears of what supersedes it. The others are told of its end as of any other."""
         alert = Alert(state.labels, state.annotations, state.since)
         if reason.kind is MessageKind.RESOLVED:
             resolution = reason.resolution or Resolution.RECOVERED
@@ -213,7 +216,8 @@ class _Spoken:
         if reason.kind is MessageKind.REMINDER:
             reminded = {receiver.name for receiver in receivers if not receiver.holds_state}
             hearers = (name for name in state.receivers if name in reminded)
-        self._tell(hearers, state, reason.kind, alert, now, reason.superseded_by)
+        superseded_by = dict.fromkeys(hear_more, reason.superseded_by)
+        self._tell(hearers, state, reason.kind, alert, now, superseded_by)
 
     def tell_newcomers(
         self, state: AlertState, fire: _Fire, receivers: tuple[Receiver, ...], now: datetime
@@ -239,7 +243,7 @@ class _Spoken:
         kind: MessageKind,
         alert: Alert,
         now: datetime,
-        superseded_by: AlertName | None = None,
+        superseded_by: Mapping[str, AlertName | None] = {},
     ) -> None:
         self.notifications += [
             Notification(
@@ -249,7 +253,7 @@ class _Spoken:
                 alert=alert,
                 created_at=now,
                 one_shot=alerts.KINDS[state.name].one_shot,
-                superseded_by=superseded_by,
+                superseded_by=superseded_by.get(name),
             )
             for name in hearers
         ]

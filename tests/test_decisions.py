@@ -527,6 +527,19 @@ def test_who_was_not_told_of_the_firing_is_not_told_of_its_end(life):
     assert resolved_for(life) == ["chat"]
 
 
+def test_who_does_not_hear_of_what_supersedes_an_alert_hears_of_its_end(life):
+    """Else one that was down meanwhile would never hear that it stood still: what says more is not for it."""
+    life.voice = replace(life.voice, receivers=(CHAT, STALLS))
+    over = {"window_end": NOW + 16 * MIN}
+    for minute in range(16):
+        life.see(minute)
+    for minute in range(16, 22):
+        life.see(minute, **over)
+    assert life.told("picky") == [("firing", "BatchStalled"), ("resolved", "BatchStalled")]
+    assert superseded(life, "picky") == [("BatchStalled", None)]
+    assert superseded(life) == [("BatchStalled", AlertName.BATCH_OVERDUE)]
+
+
 def test_closing_tells_removed_receivers_too(stalled):
     told = decisions.close(stalled.status.alerts, (), NOW + 19 * MIN)
     assert [one.receiver for one in told.notifications] == ["oncall", "chat"]
