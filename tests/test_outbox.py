@@ -715,3 +715,153 @@ def test_a_failure_that_says_that_nothing_arrived_lets_it_be_told_in_other_words
     assert not made.failed(next_message(made), DOWN, LATER, float)
     made.rows["id-2"] = row(2, batch_id="b2")
     assert len(next_message(made).entries) == 2
+
+
+def fail(made, message, error, now=LATER, **more):
+    return made.failed(message, error, now, lambda top: top, **more)
+
+
+UNWELCOME = SendError(SendFailure.REFUSED, "crm answered 401", status=401)
+BROKEN = SendError(SendFailure.SERVER_ERROR, "crm answered 500", status=500)
+ODD = SendError(SendFailure.REFUSED, "crm answered 409", status=409)
+
+
+@pytest.mark.parametrize(("error", "wait"), [(DOWN, SEC), (NO_ANSWER, SEC), (UNWELCOME, 5 * MIN)])
+def test_a_receiver_that_fails_is_left_alone_and_not_only_its_message(error, wait):
+    made = failing_queue(BEGAN, row(2, alertname="BatchGone"))
+    fail(made, next_message(made), error)
+    assert made.must_wait(LATER) == wait
+    assert made.rows["id-1"].next_attempt_at is None
+    assert [one.attempts for one in made.under_way.values()] == ([1] if error is NO_ANSWER else [])
+
+
+def others_are_taken(made):
+    made.taken += 1
+    made.works()
+
+
+def test_what_fails_while_others_are_taken_waits_alone_and_longer_each_time():
+    made = failing_queue(BEGAN, row(2, alertname="BatchGone", at=NOW + SEC))
+    fail(made, next_message(made), BROKEN)
+    made.took(next_message(made))  # of the other group
+    del made.rows["id-2"]
+    fail(made, next_message(made), BROKEN)
+    assert (made.must_wait(LATER), made.rows["id-1"].next_attempt_at) == (timedelta(0), LATER + 2 * SEC)
+    # Nothing was taken since: it may as well be the receiver.
+    fail(made, next_message(made, LATER + 2 * SEC), BROKEN, LATER + 2 * SEC)
+    assert made.must_wait(LATER + 2 * SEC) == SEC
+
+
+def test_of_several_that_fail_while_others_are_taken_the_half_is_tried():
+    made = failing_queue(*(row(n, batch_id=f"b{n}") for n in range(4)))
+    fail(made, next_message(made), BROKEN)
+    others_are_taken(made)
+    fail(made, next_message(made), BROKEN)
+    assert (made.must_wait(LATER), len(next_message(made).entries)) == (timedelta(0), 2)
+
+
+def test_but_what_may_have_arrived_is_not_divided_and_sent_again_later():
+    made = failing_queue(*(row(n, batch_id=f"b{n}") for n in range(4)))
+    fail(made, next_message(made), NO_ANSWER)
+    for error, again_at in ((NO_ANSWER, LATER + 2 * SEC), (BROKEN, LATER + 4 * SEC)):
+        others_are_taken(made)
+        assert fail(made, made.repeated(LATER + MIN), error, again=True)
+        assert made.repeated(LATER) is None
+        assert made.again_at() == again_at
+        assert len(made.repeated(again_at).entries) == 4
+
+
+def test_of_what_may_have_arrived_what_failed_less_often_goes_first():
+    made = failing_queue(BEGAN, row(2, alertname="BatchGone"))
+    one, other = next_message(made), next_message(made)
+    made.under_way[one.id] = replace(one, attempts=2)
+    made.under_way[other.id] = replace(other, attempts=1, next_attempt_at=LATER + MIN)
+    assert made.repeated(LATER).id == one.id
+    assert made.repeated(LATER + MIN).id == other.id
+    assert made.again_at() == LATER + MIN
+
+
+@pytest.mark.parametrize(("error", "stays"), [(UNWELCOME, True), (ODD, False), (BROKEN, True), (DOWN, True)])
+def test_only_a_refusal_of_what_it_says_settles_what_may_have_arrived(error, stays):
+    made = failing_queue(BEGAN)
+    message = next_message(made)
+    fail(made, message, NO_ANSWER)
+    assert fail(made, message, error, again=True) is stays
+    assert (message.id in made.under_way) is stays
+
+
+def test_only_a_refusal_is_told_in_the_log_for_each_message(caplog):
+    made = failing_queue(BEGAN)
+    fail(made, next_message(made), BROKEN)
+    others_are_taken(made)
+    fail(made, next_message(made), BROKEN)
+    assert "ERROR" not in {one.levelname for one in caplog.records}
+    fail(made, next_message(made, LATER + MIN), ODD)
+    assert caplog.records[-2].message == "receiver refuses a message"
+
+
+# What waits, and what is kept
+
+
+def test_what_is_settled_is_kept_only_while_it_fires():
+    made = failing_queue()
+    made.settle(replace(BEGAN, delivered_at=NOW))
+    assert made.heard() == told(BEGAN)
+    made.settle(replace(row(5, batch_id="b5"), dropped_at=NOW))
+    made.settle(replace(row(6, batch_id="b6"), overtaken_at=NOW))
+    made.settle(replace(row(7, batch_id="b7", one_shot=True), delivered_at=NOW))
+    assert list(made.rows) == ["id-1"]
+    made.rows["id-2"] = REMINDED
+    made.settle(replace(OVER, delivered_at=NOW))
+    assert list(made.rows) == ["id-2"]  # what waits is not settled by an end
+
+
+def test_what_is_part_of_a_message_under_way_is_not_composed_again():
+    made = failing_queue(BEGAN, REMINDED)
+    message = next_message(made)
+    made.rows["id-5"] = row(5, batch_id="b5")
+    standing = made.standing()
+    assert [one.id for one in standing.waiting] == ["id-5"]
+    assert standing.under_way == (message,)
+
+
+def test_at_another_address_everything_is_tried_at_once():
+    made = failing_queue(BEGAN, replace(row(2, batch_id="b2"), delivered_at=NOW))
+    made.rows["id-3"] = replace(row(3, batch_id="b3"), dropped_at=NOW)  # as after a restart
+    message = next_message(made)
+    made.under_way[message.id] = replace(message, attempts=3, next_attempt_at=LATER + MIN)
+    made.rows["id-1"] = replace(BEGAN, next_attempt_at=LATER + MIN)
+    made.pause(UNWELCOME, 5 * MIN, LATER, float)
+    made.use(Settings(object()))
+    assert made.must_wait(LATER) == timedelta(0)
+    assert made.repeated(LATER).id == message.id
+    assert made.rows["id-1"].next_attempt_at is None
+    assert list(made.rows) == ["id-1", "id-2"]
+
+
+DAY = delivery_queue.Pacing().give_up_after
+
+
+def test_what_was_never_tried_has_its_chance_before_it_is_given_up():
+    made = failing_queue(BEGAN)
+    assert made.to_drop(NOW + DAY) == []
+    made.rows["id-1"] = replace(BEGAN, attempts=1)
+    assert made.to_drop(NOW + DAY - SEC) == []
+    assert made.to_drop(NOW + DAY) == [made.rows["id-1"]]
+    made.rows["id-1"] = BEGAN
+    made.failing_since = NOW
+    assert made.to_drop(NOW + DAY) == [BEGAN]
+
+
+def test_what_is_told_with_its_end_is_as_old_as_that():
+    began = replace(BEGAN, attempts=1)
+    made = failing_queue(began, replace(OVER, attempts=1))
+    assert made.to_drop(NOW + DAY) == []
+    assert [one.id for one in made.to_drop(NOW + DAY + 5 * MIN)] == ["id-1", "id-4"]
+
+
+def test_a_message_of_which_something_is_given_up_is_one_no_more():
+    made = failing_queue(BEGAN, row(2, alertname="BatchGone"))
+    first, second = next_message(made), next_message(made)
+    assert made.thawed([made.rows[first.settles[0]]]) == (first.id,)
+    assert list(made.under_way) == [second.id]

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from receivers import MovedClock
+from receivers import MovedClock, notification
 from samples import account, batch_key, observation, status
 
 from monitor import evaluate, messages, notify
@@ -274,6 +274,10 @@ class Life(RuleBasedStateMachine):
         self._configure()
 
     def _note(self, change: Change) -> None:
+        for message in change.messages:
+            for name in message.settles:
+                mutes = self._mutes_of(self.truth[name])
+                assert not any(at <= self.clock() < until for at, until in mutes), "it is muted"
         for row in change.notifications:
             self.truth.setdefault(row.id, row)
             self.latest[row.id] = row
@@ -518,17 +522,21 @@ class Life(RuleBasedStateMachine):
             assert row.overtaken == "it was over before its mute was"
             assert self._held(others[0], end)
 
-    def _held(self, first: Notification, end: Notification) -> bool:
-        """Whether a mute held the first before it was due, and until its end had come."""
-        batch = dict(end.alert.labels).get("batch_id")
+    def _mutes_of(self, row: Notification) -> list[list[datetime]]:
+        """From when until when its batch was muted."""
         held: list[list[datetime]] = []
-        for at, until in self.mutes[batch]:
+        for at, until in self.mutes[dict(row.alert.labels).get("batch_id")]:
             if held and held[-1][1] > at:
                 held[-1][1] = max(until, at)
             elif until > at:
                 held.append([at, until])
+        return held
+
+    def _held(self, first: Notification, end: Notification) -> bool:
+        """Whether a mute held the first before it was due, and until its end had come."""
         return any(
-            at <= first.created_at + PACING.group_wait and until >= end.created_at for at, until in held
+            at <= first.created_at + PACING.group_wait and until >= end.created_at
+            for at, until in self._mutes_of(first)
         )
 
     def teardown(self) -> None:
@@ -587,3 +595,30 @@ TestLife.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+async def test_a_mute_that_comes_while_a_message_is_sent_holds_what_would_be_the_next():
+    """Nothing waits for the mute: it comes while the worker is busy with a receiver that takes its time."""
+    clock, sent = MovedClock(), []
+    store = Store(None, clock=clock)
+    await store.open()
+    instruments = Instruments(endpoints=(), send_failures=notify.FAILURES, now=clock())
+    delivery = Delivery(store, clock=clock, instruments=instruments)
+    delivery._turns.session = SimpleNamespace()
+    delivery._employ = lambda queue: None
+
+    @dataclass(eq=False)
+    class Slow:
+        group_by: tuple[str, ...] = ("account", "alertname", "batch_id")
+
+        async def send(self, wire, message: Message) -> None:
+            sent.append(dict(message.group)["batch_id"])
+            await delivery.mute(Mute("b2", clock() + timedelta(hours=1)))
+
+    delivery.set_receivers({"crm": Settings(Slow(), pacing=replace(PACING, group_wait=timedelta(0)))})
+    rows = [notification(number, batch_id=f"b{number}") for number in (1, 2, 3)]
+    await store.commit(Change(notifications=tuple(rows)))
+    delivery.enqueue(rows)
+    assert await delivery._turns.take(delivery._queues["crm"]) == timedelta(hours=1)
+    assert sent == ["b1", "b3"]
+    await store.close()
