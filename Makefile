@@ -45,6 +45,7 @@ test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-al
 	$(BIN)/python -m pytest -m stack $(ARGS)
 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
+	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 format: $(VENV)/.dev  ## format and mend what can be mended
