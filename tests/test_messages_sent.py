@@ -277,22 +277,8 @@ async def test_a_message_that_may_have_arrived_keeps_back_its_own_group_and_no_o
     await take_turns(bench, timedelta(minutes=1))
     assert {row.id for row in bench.recent() if row.settled} == {"id-2"}
     await bench.say(in_group(notification(4, batch_id="b4", created_at=clock() - MINUTE), "other"))
-    await bench.turn()
+    await take_turns(bench, timedelta(minutes=5))  # it may be paused, and then this goes first
     assert {row.id for row in bench.recent() if row.settled} == {"id-2", "id-4"}
-
-
-@pytest.mark.parametrize("poison", [1, 3, 5])
-async def test_one_alert_that_breaks_the_receiver_holds_up_itself_and_no_other_of_its_group(
-    bench, server, clock, poison
-):
-    """It answers 500, and nothing of another group is there to show that the others are taken."""
-    server.script = deque([lambda request: 500 if f'"b{poison}"'.encode() in request.body else 200] * 1000)
-    await bench.say(*batches(1, 5))
-    await take_turns(bench, timedelta(minutes=10))
-    assert {row.id for row in bench.recent() if not row.settled} == {f"id-{poison}"}
-    await bench.say(*batches(6, 6, created_at=clock()))
-    await take_turns(bench, timedelta(minutes=1))
-    assert {row.id for row in bench.recent() if not row.settled} == {f"id-{poison}"}
 
 
 async def test_a_receiver_that_fails_again_before_it_has_taken_everything_is_left_alone_again(

@@ -28,12 +28,6 @@ RETRY_CAP = timedelta(minutes=5)
 BURST = 10
 """So many messages may leave at once; after that `max_messages_per_minute` sets the pace."""
 
-MOST_ALONE = 3
-"""If messages of more groups than this fail and none is taken, it is the receiver that fails again."""
-
-SUSPICIOUS = 3
-"""After so many tries that were answered with 500 it may be one alert that breaks the receiver: it is looked for."""
-
 Jitter = Callable[[float], float]
 """Given the longest wait in seconds, the wait. Tests pass one without chance."""
 
@@ -51,8 +45,9 @@ class Settings:
 class _Lane:
     """What failures have taught of one group of a receiver's messages."""
 
-    # How many messages the receiver had taken when one of this group last failed, and not by itself.
-    failed_at: int | None = None
+    failed_at: int | None = (
+        None  # how many messages the receiver had taken when one of this group last failed
+    )
     most_entries: int = outbox.MOST_ENTRIES
 
 
@@ -75,7 +70,6 @@ class Queue:
     last_error: str | None = None
     broken: bool = False  # and it has been logged
     _lanes: dict[Labels, _Lane] = field(default_factory=dict)
-    _failing: set[Labels] = field(default_factory=set)  # groups whose messages failed since one was taken
     _slot: datetime | None = None  # when the pace would allow a message after a long burst
 
     def pending(self) -> list[Notification]:
@@ -232,27 +226,18 @@ class Queue:
         content_refused = not error.again_helps and not error.unwelcome
         frozen = error.may_have_arrived or (again and not content_refused)
         lane = self._lanes.setdefault(message.group, _Lane())
-        self._failing.add(message.group)
-        others_were_taken = (
-            lane.failed_at is not None and self.taken > lane.failed_at and len(self._failing) <= MOST_ALONE
-        )
+        others_were_taken = lane.failed_at is not None and self.taken > lane.failed_at
+        lane.failed_at = self.taken
         attempts, wait = message.attempts + 1, timedelta(0)
         rows = [self.rows[name] for name in message.settles if name in self.rows]
         news = any(row.next_attempt_at is None or row.last_error != str(error) for row in rows)
         several = len(message.entries) > 1
         too_much = error.too_much and (several or bool(message.still))  # also of what still fires
         if too_much or (several and others_were_taken and not frozen):
-            lane.failed_at = self.taken
             lane.most_entries = max(1, len(message.entries) // 2)  # until it is found which of them it is
             self._note(error, now)
         elif error.unwelcome or (error.again_helps and not others_were_taken):
-            lane.failed_at = self.taken
             self.pause(error, RETRY_CAP, now, jitter)
-            if error.status == 500 and attempts >= SUSPICIOUS and not frozen:
-                if several:
-                    lane.most_entries = len(message.entries) // 2
-                elif self.paused_until is not None:  # the others of its group go first
-                    wait = self.paused_until - now + FIRST_RETRY
         else:
             wait = _backoff(attempts, RETRY_CAP, jitter) if error.again_helps else RETRY_CAP
             wait = max(wait, error.retry_after or wait)
@@ -286,9 +271,11 @@ class Queue:
         """The receiver has taken this message."""
         self.under_way.pop(message.id, None)
         self.taken += 1
-        self._failing.clear()
-        if (lane := self._lanes.get(message.group)) is not None:
+        lane = self._lanes.get(message.group)
+        if lane is not None:
             lane.most_entries = min(outbox.MOST_ENTRIES, 2 * lane.most_entries)
+            if lane.most_entries == outbox.MOST_ENTRIES:
+                del self._lanes[message.group]
         self.works()
 
     def works(self) -> None:
