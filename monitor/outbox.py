@@ -261,8 +261,12 @@ class _Groups:
         """The group. What was superseded is told with what superseded it: it is no good news of its own."""
         labels = dict(entry.alert.labels)
         by = entry.superseded_by
-        while by is not None and (name := _name(entry.alert, by)) not in self._firing:
+        for _ in range(len(self._untold) + 1):  # no further: whatever was stored, it must come to an end
+            if by is None or (name := _name(entry.alert, by)) in self._firing:
+                break
             by = self._untold.get(name)
+        else:
+            by = None
         if by is not None:
             labels["alertname"] = by.value
         return self._group(labels)
