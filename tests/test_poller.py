@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 from polled import World
-from receivers import MovedClock
+from receivers import MovedClock, notification
 from samples import NOW
 
+from monitor.decisions import Told
 from monitor.model import MessageKind, Phase, State, Target
 from monitor.poller.names import NAME_RETRY, AgentNames
 from monitor.simulator import Fault, FaultKind
@@ -160,6 +161,34 @@ async def test_a_disk_that_fails_does_not_stop_the_watch_nor_the_messages(world)
     await world.poll(25)
     assert not world.store.writable
     assert world.told() == [("firing", "BatchStalled")]
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+async def test_what_is_said_first_is_handed_over_first_though_it_waits_longer_for_the_disk(
+    world, monkeypatch, cut_off
+):
+    """An end that came before its beginning would count as one that nobody wants to hear."""
+    await world.start(world.spring)
+    written = [asyncio.Event(), asyncio.Event()]
+    waits = iter(written)
+
+    async def commit(change):
+        return await next(waits).wait()
+
+    monkeypatch.setattr(world.book.store, "commit", commit)
+    beginning, end = notification(1), notification(2, kind=MessageKind.RESOLVED)
+    tasks = [
+        asyncio.create_task(world.book.commit(told=(Told(notifications=(one,)),))) for one in (beginning, end)
+    ]
+    await asyncio.sleep(0)
+    written[1].set()
+    await tasks[1]
+    assert world.delivered == []
+    if cut_off:  # it is in the store: the next process takes it up
+        tasks[0].cancel()
+    written[0].set()
+    await asyncio.wait(tasks)
+    assert world.delivered == ([end] if cut_off else [beginning, end])
 
 
 async def test_configured_labels_with_the_names_of_a_log_record_lose_no_message(world):

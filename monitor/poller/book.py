@@ -6,7 +6,9 @@ asked of Ultravox and nothing is judged.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,6 +34,14 @@ _LOGGED_LABELS = ("alertname", "severity", "account", "batch", "batch_id")
 
 
 @dataclass(slots=True)
+class _Commit:
+    """What is handed over once it is on the disk, or has waited long enough for it."""
+
+    notifications: tuple[Notification, ...]
+    done: bool = False
+
+
+@dataclass(slots=True)
 class Book:
     """The watched batches and accounts. `deliver` is given notifications once they are committed."""
 
@@ -48,6 +58,7 @@ class Book:
     _remembered: dict[BatchKey, BatchRecord] = field(default_factory=dict)
     _remembered_accounts: dict[str, AccountRecord] = field(default_factory=dict)
     _ends_since: datetime | None = None
+    _hand_over: deque[_Commit] = field(default_factory=deque)
 
     def owner(self, key: BatchKey) -> Account | None:
         """The account of a watched batch; None: it is watched no longer, or its account is not."""
@@ -182,11 +193,22 @@ class Book:
     ) -> None:
         """Store it all in one transaction, then hand over what is to be sent.
 
-        A store that fails keeps the change and says so itself; the messages leave all the same.
+        A store that fails keeps the change and says so itself; the messages leave all the same. They leave in
+        the order in which they were decided, however long each had to wait for the disk: an end that came
+        before its beginning would count as one that nobody wants to hear.
         """
         notifications = tuple(one for each in told for one in each.notifications)
-        await self.store.commit(Change(batches, accounts, notifications))
-        self.deliver(notifications)
+        commit = _Commit(notifications)
+        self._hand_over.append(commit)
+        try:
+            await self.store.commit(Change(batches, accounts, notifications))
+        except asyncio.CancelledError:
+            commit.notifications = ()  # the next process takes them up from the store
+            raise
+        finally:
+            commit.done = True
+            while self._hand_over and self._hand_over[0].done:
+                self.deliver(self._hand_over.popleft().notifications)
         for said in (one for each in told for one in each.said):
             labels, annotations = dict(said.alert.labels), dict(said.alert.annotations)
             fields = {name: labels[name] for name in _LOGGED_LABELS if name in labels}

@@ -166,6 +166,9 @@ class Expected:
     until: datetime
     must: bool
     instead: tuple[str, ...] = ()  # one of these, told of the same batch by then, says more
+    blind: tuple[
+        Span, ...
+    ] = ()  # told in one of these, it may have the other name: by the counts, it is complete
 
     def __str__(self) -> str:
         return f"{' or '.join(self.names)} of batch {self.batch_id[:8]}, {self.since:%H:%M:%S} to {self.until:%H:%M:%S}"
@@ -179,14 +182,10 @@ def expected(
     for one in campaigns:
         for end in one.ends:
             until = end.until or over
-            if end.unmade:
-                names: tuple[str, ...] = (ENDS[1],)
-            elif end.failed_ratio and within(account, end.at, end.at + DETECTED_WITHIN, margin=1):
-                names = ENDS  # its outcomes could perhaps not be read, and by its counts it is complete
-            else:
-                names = (ENDS[1] if end.failed_ratio else ENDS[0],)
+            names = (ENDS[1] if end.unmade or end.failed_ratio else ENDS[0],)
             must = end.until is None or _watched(end.at, until, one.spans, account, lives)
-            ends.append(Expected(one.batch_id, names, end.at, until, must=must))
+            blind = tuple(account) if end.failed_ratio else ()  # its outcomes could perhaps not be read
+            ends.append(Expected(one.batch_id, names, end.at, until, must=must, blind=blind))
         for span in one.spans:
             if span.what == "stalled":
                 until = (span.until or over) + timedelta(seconds=3)

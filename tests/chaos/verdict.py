@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from chaos.campaigns import within
 from chaos.receivers import Mood, Post
 from chaos.truth import ENDS, Expected, Labels, Life, Row
 
 Episode = tuple[Labels, datetime]
+OUTCOMES_WAIT = timedelta(seconds=11)  # how long before it is told an end may have asked for its outcomes
 GROUP_WAIT = timedelta(seconds=1)  # as the configuration says
 
 
@@ -105,7 +107,7 @@ def judge(
     hearing.verdict.taken = len(posts)
     _lost(hearing, own, lives, state=state)
     _unrecorded(hearing, own)
-    _events(hearing, ends, state=state)
+    _events(hearing, ends, state=state, wants=wants)
     _stalls(hearing, list(stalls))
     for labels in hearing.open:
         hearing.verdict.left_open.append(hearing.said("fires on, and nothing does any more", labels))
@@ -301,18 +303,27 @@ def _of_batch(hearing: _Hearing, batch_id: str, names: Sequence[str]) -> list[da
     ]
 
 
-def _events(hearing: _Hearing, ends: Iterable[Expected], *, state: bool) -> None:
+def _events(hearing: _Hearing, ends: Iterable[Expected], *, state: bool, wants: Sequence[str] | None) -> None:
     verdict = hearing.verdict
     for end in ends:
         found = {name: _in(end, _of_batch(hearing, end.batch_id, [name])) for name in ENDS}
-        right = [at for name in end.names for at in found[name]]
-        wrong = [name for name in ENDS if found[name] and name not in end.names]
+        right = [at for name, told in found.items() for at in told if name in end.names or _blind(end, at)]
+        wrong = [name for name, told in found.items() if name not in end.names and set(told) - set(right)]
         if wrong:
             verdict.untrue.append(f"{wrong[0]} was told, and what happened is {end}")
         elif len(right) > 1:
             verdict.other_key.append(f"told as {len(right)} events: {end}")
-        elif not right and end.must and not (state and _overwritten(hearing, end)):
+        elif (
+            not right
+            and end.must
+            and not (wants is not None and end.blind)
+            and not (state and _overwritten(hearing, end))
+        ):
             verdict.lost.append(f"it happened, and was never told: {end}")
+
+
+def _blind(end: Expected, at: datetime) -> bool:
+    return within(list(end.blind), at - OUTCOMES_WAIT, at)
 
 
 def _overwritten(hearing: _Hearing, end: Expected) -> bool:
