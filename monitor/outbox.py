@@ -9,7 +9,7 @@ What waits of an episode is told in one go, as it stands by then:
 | ---------------------- | ---------------------------- | ------------------------------------------------ |
 | no                     | beginning, reminders         | it fires, in the latest words                    |
 | no                     | beginning, its end           | it fired and is over, with both times            |
-| no                     | the same, held by a mute     | nothing: it was over before the mute was         |
+| no                     | the same, muted when due     | nothing: it was over before the mute was         |
 | no                     | the same, superseded         | nothing: what superseded it says more            |
 | no                     | its end alone                | nothing: who heard of no beginning wants no end  |
 | yes                    | reminders                    | it still fires, in the latest words              |

@@ -723,16 +723,29 @@ def fail(made, message, error, now=LATER, **more):
 
 UNWELCOME = SendError(SendFailure.REFUSED, "crm answered 401", status=401)
 BROKEN = SendError(SendFailure.SERVER_ERROR, "crm answered 500", status=500)
+THROTTLED = SendError(SendFailure.THROTTLED, "crm answered 429", status=429, retry_after=2 * MIN)
 ODD = SendError(SendFailure.REFUSED, "crm answered 409", status=409)
 
 
-@pytest.mark.parametrize(("error", "wait"), [(DOWN, SEC), (NO_ANSWER, SEC), (UNWELCOME, 5 * MIN)])
+@pytest.mark.parametrize(
+    ("error", "wait"), [(DOWN, SEC), (NO_ANSWER, SEC), (UNWELCOME, 5 * MIN), (THROTTLED, 2 * MIN)]
+)
 def test_a_receiver_that_fails_is_left_alone_and_not_only_its_message(error, wait):
     made = failing_queue(BEGAN, row(2, alertname="BatchGone"))
     fail(made, next_message(made), error)
     assert made.must_wait(LATER) == wait
     assert made.rows["id-1"].next_attempt_at is None
     assert [one.attempts for one in made.under_way.values()] == ([1] if error is NO_ANSWER else [])
+
+
+def test_ten_messages_may_leave_at_once_and_then_one_a_second():
+    made = failing_queue(BEGAN)
+    for _ in range(delivery_queue.BURST):
+        assert made.must_wait(NOW) == timedelta(0)
+        made.take_slot(NOW)
+    assert made.must_wait(NOW) == SEC
+    made.take_slot(NOW + SEC)
+    assert (made.must_wait(NOW + SEC), made.must_wait(NOW + MIN)) == (SEC, timedelta(0))
 
 
 def others_are_taken(made):
