@@ -261,8 +261,10 @@ class _Groups:
         """The group. What was superseded is told with what superseded it: it is no good news of its own."""
         labels = dict(entry.alert.labels)
         by = entry.superseded_by
+        passed = set[_Name]()  # a circle, of rows that another version left, ends somewhere, too
         while by is not None and (name := _name(entry.alert, by)) not in self._firing:
-            by = self._untold.get(name)
+            by = None if name in passed else self._untold.get(name)
+            passed.add(name)
         if by is not None:
             labels["alertname"] = by.value
         return self._group(labels)
