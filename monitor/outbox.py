@@ -9,7 +9,7 @@ What waits of an episode is told in one go, as it stands by then:
 | ---------------------- | ---------------------------- | ------------------------------------------------ |
 | no                     | beginning, reminders         | it fires, in the latest words                    |
 | no                     | beginning, its end           | it fired and is over, with both times            |
-| no                     | the same, muted when due     | nothing: it was over before the mute was         |
+| no                     | the same, held by a mute     | nothing: it was over before the mute was         |
 | no                     | the same, superseded         | nothing: what superseded it says more            |
 | no                     | its end alone                | nothing: who heard of no beginning wants no end  |
 | yes                    | reminders                    | it still fires, in the latest words              |
@@ -261,12 +261,10 @@ class _Groups:
         """The group. What was superseded is told with what superseded it: it is no good news of its own."""
         labels = dict(entry.alert.labels)
         by = entry.superseded_by
-        for _ in range(len(self._untold) + 1):  # no further: whatever was stored, it must come to an end
-            if by is None or (name := _name(entry.alert, by)) in self._firing:
-                break
-            by = self._untold.get(name)
-        else:
-            by = None
+        passed = set[_Name]()  # a circle, of rows that another version left, ends somewhere, too
+        while by is not None and (name := _name(entry.alert, by)) not in self._firing:
+            by = None if name in passed else self._untold.get(name)
+            passed.add(name)
         if by is not None:
             labels["alertname"] = by.value
         return self._group(labels)

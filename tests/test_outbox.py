@@ -374,6 +374,31 @@ def test_also_when_that_has_been_told_already():
     assert message.fires
 
 
+@pytest.mark.parametrize("by", [OVERDUE, AlertName.BATCH_STALLED], ids=["each other", "itself"])
+def test_alerts_that_superseded_one_another_in_a_circle_end_it(by):
+    """No version of ours says so; a state file of another one must not stop the daemon."""
+    risk = row(1, alertname="BatchWindowAtRisk")
+    circle = [
+        row(2, at=NOW + MIN, since=NOW + MIN),
+        row(3, RESOLVED, at=NOW + 2 * MIN, since=NOW + MIN, superseded_by=by),
+        row(4, alertname="BatchOverdue", at=NOW + MIN, since=NOW + MIN),
+        row(
+            5,
+            RESOLVED,
+            alertname="BatchOverdue",
+            at=NOW + 2 * MIN,
+            since=NOW + MIN,
+            superseded_by=AlertName.BATCH_STALLED,
+        ),
+    ]
+    end = row(
+        6, RESOLVED, alertname="BatchWindowAtRisk", at=NOW + 3 * MIN, superseded_by=AlertName.BATCH_STALLED
+    )
+    found = plan(*circle, end, heard=[risk])
+    assert [one.id for one in found.overtaken] == ["id-2", "id-3", "id-4", "id-5"]
+    assert found.message.group == group("BatchWindowAtRisk")
+
+
 def test_and_it_waits_while_that_is_under_way():
     risen = row(5, alertname="BatchOverdue", at=NOW + 5 * MIN)
     under_way = send(risen)
