@@ -7,10 +7,8 @@ Raw error texts of calls never come here: they hold phone numbers.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import quote
 
 from monitor import causes, words
@@ -34,9 +32,6 @@ RESERVED_LABELS = ALERT_LABELS | frozenset(
     {"agent", "throttle", "job", "instance"} | {"state", "status", "alert", "le", "quantile"}
 )
 """Labels that we or Prometheus set: a configuration may not."""
-
-DROPPED = "NotificationsDropped"
-"""The label `alertname` of what the other receivers hear when one's messages are given up."""
 
 PLACEHOLDERS = frozenset({"account", "agent_id", "alertname", "batch", "batch_id"})
 """Labels that a URL template may name in braces."""
@@ -153,44 +148,6 @@ def before_belated(alert: Alert) -> str:
 def _belated_prefix(alert: Alert) -> str:
     over = f", over {words.instant(alert.ends_at)}" if alert.ends_at is not None else ""
     return f"was over before it was told (fired {words.instant(alert.starts_at)}{over}): "
-
-
-def dropped_alert(
-    receiver: str, names: Collection[str], error: str | None, waited: timedelta, now: datetime
-) -> Alert:
-    """What the other receivers hear when messages for one of them are given up. `names`: of the alerts."""
-    counts = Counter(names)
-    what = ", ".join(f"{count} of {name}" for name, count in counts.most_common())
-    return Alert(
-        labels=sorted_labels(
-            {"alertname": DROPPED, "severity": Severity.CRITICAL.value, "receiver": receiver}
-        ),
-        annotations=sorted_labels(
-            {
-                "summary": f"{receiver} was not told of {words.counted(len(names), 'alert')}: "
-                f"they were dropped after {words.duration(waited)}",
-                "description": f"It has not taken them: {what}. They are on the monitor's page.",
-                "cause": error or causes.UNKNOWN,
-            }
-        ),
-        starts_at=now,
-    )
-
-
-def test_alert(receiver: str, now: datetime) -> Alert:
-    """What `test-alert` sends."""
-    return Alert(
-        labels=sorted_labels(
-            {"alertname": "TestAlert", "severity": Severity.INFO.value, "receiver": receiver}
-        ),
-        annotations=sorted_labels(
-            {
-                "summary": f"This is a test of Ultravox Batch Monitor: {receiver} can be told of alerts",
-                "description": "Nothing is wrong. Somebody has run `batch-monitor test-alert`.",
-            }
-        ),
-        starts_at=now,
-    )
 
 
 def truth(status: Status) -> str:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
-from receivers import MovedClock, ScriptedReceiver, notification
+from receivers import MovedClock, notification
 from samples import BATCH, NOW, status
 
 from monitor import notify, web
@@ -25,14 +25,6 @@ from monitor.surface import Surface
 
 TOKEN = "t0k3n-in-the-path"
 WAIT = timedelta(seconds=30)
-
-
-@pytest.fixture
-async def server():
-    made = ScriptedReceiver()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 class Desk:

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 
 import pytest
-from receivers import ScriptedReceiver, notification
+from receivers import notification
 from test_app import Daemon
 
 from monitor import simulator
@@ -21,14 +21,6 @@ accounts:
       - name: renewals
         batches: [{name: one, calls: 1000, pace: 60/h}]
 """
-
-
-@pytest.fixture
-async def server():
-    made = ScriptedReceiver()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from receivers import MovedClock, notification
 from samples import account, batch_key, observation, status
 
-from monitor import evaluate, messages, notify, store
+from monitor import evaluate, notices, notify, store
 from monitor.alerts import Policy, Rule
 from monitor.decisions import Voice, decide_account, decide_batch
 from monitor.delivery import Delivery, Settings
@@ -507,11 +507,11 @@ class Life(RuleBasedStateMachine):
 
     def _is_old_and_the_other_hears_of_it(self, dropped: Notification) -> None:
         assert dropped.dropped_at - dropped.created_at >= PACING.give_up_after
-        if _name(dropped) != messages.DROPPED:
+        if _name(dropped) != notices.DROPPED:
             heard = {
                 row.receiver
                 for row in self.latest.values()
-                if _name(row) == messages.DROPPED and row.created_at == dropped.dropped_at
+                if _name(row) == notices.DROPPED and row.created_at == dropped.dropped_at
             }
             assert heard | {dropped.receiver} >= set(self.listeners[dropped.dropped_at])
 

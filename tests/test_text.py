@@ -11,7 +11,7 @@ import pytest
 from samples import NOW, account, batch_key
 from test_messages import batch, failing
 
-from monitor import alerts, messages, outbox
+from monitor import alerts, messages, notices, outbox
 from monitor.messages import Links
 from monitor.model import (
     Alert,
@@ -221,7 +221,7 @@ def test_alerts_of_many_kinds_the_worst_first_and_what_is_over_last():
 
 def test_messages_that_were_dropped():
     names = ["BatchStalled"] * 11 + ["BatchEnded"]
-    dropped = messages.dropped_alert("crm", names, "crm answered 503", timedelta(hours=24), NOW)
+    dropped = notices.dropped_alert("crm", names, "crm answered 503", timedelta(hours=24), NOW)
     assert read(render(told(dropped, one_shot=True))) == golden("""
         Critical: crm was not told of 12 alerts: they were dropped after 1 d
 

@@ -23,6 +23,7 @@ import aiohttp
 from monitor.clock import Clock
 from monitor.delivery.queue import Jitter, Queue, Settings
 from monitor.delivery.turns import RECENT, Turns
+from monitor.delivery.views import record
 from monitor.metrics import Instruments
 from monitor.model import Mute, Notification, QueueStatus, Record, Tested
 from monitor.notify.channel import StateChannel
@@ -148,7 +149,7 @@ class Delivery:
             waiting += queue.pending()
         settled = heapq.nlargest(RECENT, self._turns.settled, key=lambda row: row.created_at)
         rows = sorted((*waiting, *settled), key=lambda row: row.created_at, reverse=True)
-        return tuple(self._queues[row.receiver].record(row, now) for row in rows)
+        return tuple(record(self._queues[row.receiver], row, now) for row in rows)
 
     async def test(self, receiver: str | None = None) -> tuple[Tested, ...]:
         """Send a marked test alert to every receiver, or to this one, past all queues, filters and mutes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from monitor import outbox
-from monitor.model import Alert, Labels, Message, MessageKind, Notification, QueueStatus, Record
+from monitor.model import Alert, Labels, Message, MessageKind, Notification, QueueStatus
 from monitor.notify.channel import Channel, SendError, StateChannel, still_to_wait
 from monitor.routing import Pacing, Route
 
@@ -121,37 +121,6 @@ class Queue:
             return paused
         spacing = timedelta(minutes=1) / self.settings.pacing.max_messages_per_minute
         return max(paused, still_to_wait(self._slot - (BURST - 1) * spacing, now))
-
-    def record(self, row: Notification, now: datetime) -> Record:
-        """What a notification waits for, and until when."""
-        group_wait = timedelta(0)
-        if self.settings is not None and not isinstance(self.settings.channel, StateChannel):
-            group_wait = self.settings.pacing.group_wait
-            group_wait *= outbox.REMINDERS_WAIT if row.kind is MessageKind.REMINDER else 1
-        flying = next((one for one in self.under_way.values() if row.id in one.settles), None)
-        held = row.held_until if row.held_until is not None and row.held_until > now else None
-        paused = still_to_wait(self.paused_until, now)
-        postponed = still_to_wait(row.next_attempt_at, now)
-        match row:
-            case _ if row.settled:
-                return Record(row)
-            case _ if self.settings is None:
-                return Record(row, "its receiver is not configured", row.created_at + Pacing().give_up_after)
-            case _ if paused:
-                return Record(row, f"the receiver fails: {self.last_error}", now + paused)
-            case _ if flying is not None and flying.attempts:
-                return Record(row, "it may have arrived and is sent again", flying.next_attempt_at)
-            case _ if flying is not None:
-                return Record(row, "it is being sent")
-            case _ if held is not None:
-                return Record(row, "it is muted", held)
-            case _ if postponed:
-                return Record(row, f"it was not taken: {row.last_error}", now + postponed)
-            case _ if wait := self.must_wait(now):
-                return Record(row, "the receiver was told much at once", now + wait)
-            case _ if row.created_at + group_wait > now:
-                return Record(row, "what falls due with it is told with it", row.created_at + group_wait)
-        return Record(row, "it is due")
 
     def take_slot(self, now: datetime) -> None:
         """A message leaves."""

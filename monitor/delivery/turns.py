@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import aiohttp
 
-from monitor import messages, outbox
+from monitor import notices, outbox
 from monitor.clock import Clock
 from monitor.delivery.queue import Jitter, Queue, log_fields
 from monitor.metrics import Instruments
@@ -136,7 +136,7 @@ class Turns:
     async def test(self, queue: Queue) -> Tested:
         """Send a test alert to a receiver, past its queue, and put on record what came of it."""
         now = self.clock()
-        alert = messages.test_alert(queue.name, now)
+        alert = notices.test_alert(queue.name, now)
         row = Notification(
             outbox.notification_id(queue.name, alert, MessageKind.FIRING, now),
             queue.name,
@@ -240,11 +240,11 @@ class Turns:
     ) -> tuple[Notification, ...]:
         """A notification for each other receiver that wants it; of a dropped one of these nobody is told."""
         names = [dict(row.alert.labels).get("alertname", "") for row in dropped]
-        names = [name for name in names if name != messages.DROPPED]
+        names = [name for name in names if name != notices.DROPPED]
         if not names:
             return ()
         waited = max(now - row.created_at for row in dropped)
-        alert = messages.dropped_alert(queue.name, names, dropped[-1].last_error, waited, now)
+        alert = notices.dropped_alert(queue.name, names, dropped[-1].last_error, waited, now)
         return tuple(
             Notification(
                 id=outbox.notification_id(other.name, alert, MessageKind.FIRING, now),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from monitor import messages
+from monitor import notices
 from monitor.model import Alert, AlertName
 
 _STATES: dict[str, str] = {
@@ -22,7 +22,7 @@ _STATES: dict[str, str] = {
     AlertName.BATCH_GONE: "gone",
     AlertName.ACCOUNT_UNREACHABLE: "without proper answers from Ultravox",
     AlertName.ACCOUNT_KEY_REJECTED: "with a rejected API key",
-    messages.DROPPED: "not told of alerts",
+    notices.DROPPED: "not told of alerts",
 }
 """What it is that an alert is about, when it fires."""
 
@@ -67,7 +67,7 @@ def _name(alert: Alert) -> str:
 
 
 def _noun(name: str) -> str:
-    if name == messages.DROPPED:
+    if name == notices.DROPPED:
         return "receiver"
     if name not in _STATES:
         return "alert"
