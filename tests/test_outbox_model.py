@@ -42,8 +42,8 @@ from monitor.notify.channel import SendError, SendFailure
 from monitor.routing import Pacing
 from monitor.store import Change, Store
 
-EXAMPLES = int(os.environ.get("OUTBOX_EXAMPLES", "40"))
-pytestmark = pytest.mark.timeout(60 if EXAMPLES <= 40 else 0)
+EXAMPLES = int(os.environ.get("OUTBOX_EXAMPLES", "20"))
+pytestmark = pytest.mark.timeout(60 if EXAMPLES <= 60 else 0)
 
 FIRING, RESOLVED, REMINDER = MessageKind.FIRING, MessageKind.RESOLVED, MessageKind.REMINDER
 NAMES = ("crm", "chat")
