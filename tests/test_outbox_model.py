@@ -13,6 +13,7 @@ import tempfile
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,8 +75,9 @@ class Crash(BaseException):
     """The process is gone, here and now."""
 
 
-def _error(reason: SendFailure, status: int | None = None, **more) -> SendError:
-    return SendError(reason, f"answered {status or reason}", status=status, **more)
+def _error(reason: SendFailure, status: int | None = None, **more) -> partial[SendError]:
+    """One for each time that it is raised: an exception keeps everything that it has passed through."""
+    return partial(SendError, reason, f"answered {status or reason}", status=status, **more)
 
 
 # What a receiver does with a post: whether it arrives, and what the sender sees.
@@ -111,7 +113,7 @@ class Ear:
     # Told, not known to have arrived, and given up in part: what comes after may say it again.
     excused: set[Labels] = field(default_factory=set)
 
-    def receive(self, message: Message) -> SendError | None:
+    def receive(self, message: Message) -> partial[SendError] | None:
         answer = self.script.popleft() if self.script else self.otherwise
         arrives, error = ANSWERS[answer]
         if not arrives:
@@ -195,7 +197,7 @@ class Hook:
         error = self.ear.receive(message)
         self.fuse.burn()
         if error is not None:
-            raise error
+            raise error()
 
 
 @dataclass
