@@ -10,7 +10,11 @@ import aiohttp
 import aioresponses.core
 import pytest
 from benches import Bench
+from hypothesis import settings
 from receivers import MovedClock, ScriptedReceiver
+
+settings.register_profile("ours", deadline=None)  # a deadline is a timed assertion, and machines are shared
+settings.load_profile("ours")
 
 
 class _ClientResponse(aiohttp.ClientResponse):
