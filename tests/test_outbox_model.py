@@ -31,6 +31,7 @@ from monitor.delivery import Delivery, Settings
 from monitor.metrics import Instruments
 from monitor.model import (
     AlertName,
+    Entry,
     FailureReason,
     Labels,
     Message,
@@ -606,28 +607,117 @@ TestLife.settings = settings(
 )
 
 
-async def test_a_mute_that_comes_while_a_message_is_sent_holds_what_would_be_the_next():
-    """Nothing waits for the mute: it comes while the worker is busy with a receiver that takes its time."""
-    clock, sent = MovedClock(), []
-    outbox = Store(None, clock=clock)
-    await outbox.open()
+# One turn of a worker, step by step
+
+
+@dataclass(eq=False)
+class Scripted:
+    """A channel that raises what it is told to, and does something first."""
+
+    errors: list = field(default_factory=list)
+    sent: list[list[str]] = field(default_factory=list)  # of each message, the batches
+    meanwhile: object = None
+    group_by: tuple[str, ...] = ("account", "alertname", "batch_id")
+
+    async def send(self, wire, message: Message) -> None:
+        self.sent.append([dict(entry.alert.labels).get("batch_id") for entry in message.entries])
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        if self.errors and (error := self.errors.pop(0)) is not None:
+            raise error()
+
+
+@pytest.fixture
+async def desk():
+    """A delivery to one receiver, in memory; `turn` takes one turn."""
+    clock, channel = MovedClock(), Scripted()
+    memory = Store(None, clock=clock)
+    await memory.open()
     instruments = Instruments(endpoints=(), send_failures=notify.FAILURES, now=clock())
-    delivery = Delivery(outbox, clock=clock, instruments=instruments)
+    delivery = Delivery(memory, clock=clock, instruments=instruments, jitter=lambda top: top)
     delivery._turns.session = SimpleNamespace()
     delivery._employ = lambda queue: None
+    delivery.set_receivers({"crm": Settings(channel, pacing=replace(PACING, group_wait=timedelta(0)))})
+    queue = delivery._queues["crm"]
 
-    @dataclass(eq=False)
-    class Slow:
-        group_by: tuple[str, ...] = ("account", "alertname", "batch_id")
+    async def say(*rows) -> None:
+        await memory.commit(Change(notifications=rows))
+        delivery.enqueue(rows)
 
-        async def send(self, wire, message: Message) -> None:
-            sent.append(dict(message.group)["batch_id"])
-            await delivery.mute(Mute("b2", clock() + timedelta(hours=1)))
+    yield SimpleNamespace(
+        clock=clock,
+        channel=channel,
+        delivery=delivery,
+        queue=queue,
+        say=say,
+        turn=lambda: delivery._turns.take(queue),
+    )
+    await memory.close()
 
-    delivery.set_receivers({"crm": Settings(Slow(), pacing=replace(PACING, group_wait=timedelta(0)))})
-    rows = [notification(number, batch_id=f"b{number}") for number in (1, 2, 3)]
-    await outbox.commit(Change(notifications=tuple(rows)))
-    delivery.enqueue(rows)
-    assert await delivery._turns.take(delivery._queues["crm"]) == timedelta(hours=1)
-    assert sent == ["b1", "b3"]
-    await outbox.close()
+
+async def test_a_mute_that_comes_while_a_message_is_sent_holds_what_would_be_the_next(desk):
+    """Nothing waits for the mute: it comes while the worker is busy with a receiver that takes its time."""
+    desk.channel.meanwhile = lambda: desk.delivery.mute(Mute("b2", desk.clock() + timedelta(hours=1)))
+    await desk.say(*(notification(number, batch_id=f"b{number}") for number in (1, 2, 3)))
+    assert await desk.turn() == timedelta(hours=1)
+    assert desk.channel.sent == [["b1"], ["b3"]]
+
+
+async def test_what_may_have_arrived_is_sent_again_also_when_nothing_else_waits(desk):
+    broken, no_answer = ANSWERS["busy"][1], ANSWERS["is lost"][1]
+    desk.channel.errors = [broken, None, no_answer]
+    await desk.say(notification(1), notification(2, batch_id="b2"))
+    await desk.turn()
+    desk.clock.move(seconds=1)
+    assert await desk.turn() == timedelta(seconds=2)
+    desk.clock.move(seconds=2)
+    assert await desk.turn() is None
+    assert desk.channel.sent == [["b1"], ["b2"], ["b1"], ["b1"]]
+
+
+async def test_an_end_is_kept_while_it_is_not_known_whether_its_beginning_arrived(desk):
+    broken, no_answer = ANSWERS["busy"][1], ANSWERS["is lost"][1]
+    desk.channel.errors = [broken, None, no_answer]
+    await desk.say(notification(1), notification(2, batch_id="b2"))
+    await desk.turn()
+    desk.clock.move(seconds=1)
+    await desk.turn()
+    await desk.say(notification(3, kind=RESOLVED, created_at=desk.clock()))
+    await desk.turn()
+    assert desk.queue.rows.keys() == {"id-1", "id-2", "id-3"}
+    desk.clock.move(seconds=2)
+    await desk.turn()
+    assert desk.channel.sent == [["b1"], ["b2"], ["b1"], ["b1"], ["b1"]]
+
+
+async def test_what_is_given_up_is_not_sent_again(desk):
+    desk.channel.errors = [ANSWERS["is lost"][1]]
+    await desk.say(notification(1))
+    await desk.turn()
+    desk.clock.now += PACING.give_up_after
+    assert await desk.turn() is None
+    assert desk.channel.sent == [["b1"]]
+    assert not desk.queue.under_way
+
+
+async def test_what_was_about_to_be_sent_is_not_settled_by_a_mute(desk):
+    """Killed before it was known whether it arrived; then muted, before it would have been due."""
+    began, now = notification(1), desk.clock()
+    message = Message("m-1", "crm", now, (), (Entry(FIRING, began.alert, (began.id,)),))
+    desk.queue.under_way[message.id] = message
+    await desk.say(began)
+    await desk.delivery.mute(Mute("b1", now + timedelta(hours=1)))
+    await desk.say(notification(2, kind=RESOLVED, created_at=now + timedelta(minutes=1)))
+    assert await desk.turn() == timedelta(hours=1)
+    assert desk.channel.sent == [["b1"]]
+    assert desk.queue.rows.keys() == {"id-1", "id-2"}
+
+
+async def test_what_a_mute_outlives_is_settled_on_disk_too(desk):
+    now = desk.clock()
+    await desk.delivery.mute(Mute("b1", now + timedelta(hours=1)))
+    await desk.say(notification(1), notification(2, kind=RESOLVED, created_at=now))
+    assert await desk.turn() is None
+    settled = await desk.delivery._store.history(count=9)
+    assert {row.overtaken for row in settled} == {"it was over before its mute was"}
+    assert desk.channel.sent == []
