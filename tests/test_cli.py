@@ -35,6 +35,7 @@ def daemon():
     foreign = {"/list/api/v1/batches": [], "/null/api/v1/batches": {"data": None}}
     foreign |= {"/empty/api/v1/batches": {"data": {}}, "/empty/api/v1/alerts": {"data": {}}}
     paths = foreign | {
+        "/-/healthy": "healthy",
         "/api/v1/batches": answers.batches(snapshot),
         "/api/v1/alerts": answers.alerts(snapshot),
         "/api/v1/explain?batch_id=3c90": answers.explanations(
@@ -44,8 +45,15 @@ def daemon():
     }
     refused = {"/api/v1/explain?batch_id=zzz": answers.error("not_found", "no watched batch has this id")}
 
+    unhealthy = {f"/{code}/-/healthy": code for code in (404, 503)}
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
+            if code := unhealthy.get(self.path):
+                self.send_response(code)
+                self.end_headers()
+                self.wfile.write(f"unhealthy, says the daemon of {code}\n".encode())
+                return
             found = paths.get(self.path) or refused.get(self.path)
             self.send_response(200 if self.path in paths else 404)
             self.end_headers()
@@ -61,6 +69,32 @@ def daemon():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_healthy_daemon(daemon, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody's; localhost is not asked through it
+    found = run("healthcheck", "--url", daemon)
+    assert (found.exit_code, found.output) == (0, "healthy\n")
+
+
+@pytest.mark.parametrize("code", [404, 503])
+def test_a_daemon_that_says_it_is_not_healthy(daemon, code):
+    found = run("healthcheck", "--url", f"{daemon}/{code}")
+    assert (found.exit_code, found.stdout, found.stderr) == (1, "", f"unhealthy, says the daemon of {code}\n")
+
+
+def test_a_health_check_without_a_daemon():
+    found = run("healthcheck", "--url", "http://127.0.0.1:9")
+    assert found.exit_code == 1
+    assert found.stderr.startswith("unhealthy: no daemon answers at http://127.0.0.1:9 (")
+
+
+def test_a_health_check_is_quick_because_it_imports_little():
+    code = "import sys, monitor.cli; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert not {"aiohttp", "asyncio", "pydantic", "prometheus_client", "rich"} & set(found.stdout.split())
 
 
 def test_the_version():

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 aske
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.cli.asking import explain, mute, status, test_alert, unmute
+from monitor.cli.asking import explain, healthcheck, mute, status, test_alert, unmute
 from monitor.cli.shared import fail
 
 _CONFIG_FILE = click.option(
@@ -42,7 +41,7 @@ def cli() -> None:
     """Watches outbound call batches on Ultravox and speaks up before people are left uncalled."""
 
 
-for _command in (status, explain, mute, unmute, test_alert):
+for _command in (status, explain, mute, unmute, test_alert, healthcheck):
     cli.add_command(_command)
 
 
@@ -79,6 +78,8 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
             "Or look at it first, without a key or an account:\n"
             "  batch-monitor demo"
         )
+    import asyncio
+
     from monitor import clock, config, log
     from monitor.app import App
     from monitor.store import StoreError
@@ -141,6 +142,8 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     \b
     Example: batch-monitor uncalled 3c90c3cc-0d44-4b50-8888-8dd25736052a --csv > again.csv
     """
+    import asyncio
+
     from rich.console import Console
 
     from monitor import clock, config
@@ -184,6 +187,8 @@ def simulate(
     \b
     Example: batch-monitor simulate --speed 60
     """
+    import asyncio
+
     from monitor import clock, log, simulator
 
     log.set_up(log_level, log_format)
@@ -226,6 +231,8 @@ def demo(speed: float, seconds: float | None, port: int) -> None:
     \b
     Example: batch-monitor demo --speed 60
     """
+    import asyncio
+
     from monitor import demo as show
 
     try:

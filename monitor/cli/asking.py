@@ -17,6 +17,7 @@ from monitor import __version__
 from monitor.cli.shared import fail
 
 _HTTP_TIMEOUT = 10.0
+_HEALTH_TIMEOUT = 4.0  # less than container runtimes give a health check
 _TEST_TIMEOUT = 90.0  # a receiver that hangs is waited for by the daemon first
 
 _URL = click.option(
@@ -132,15 +133,35 @@ def test_alert(receiver: str | None, url: str) -> None:
         sys.exit(1)
 
 
+@click.command()
+@_URL
+def healthcheck(url: str) -> None:
+    """Exit with 0 if a daemon is healthy, else with 1: for the health checks of containers.
+
+    Healthy means that its scheduler runs jobs. An Ultravox that does not answer makes no daemon unhealthy.
+
+    \b
+    Example: batch-monitor healthcheck
+    """
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy knows another localhost
+    try:
+        with directly.open(_address(url, "/-/healthy"), timeout=_HEALTH_TIMEOUT):
+            click.echo("healthy")
+    except urllib.error.HTTPError as error:
+        with error:
+            fail(error.read(200).decode(errors="replace").strip() or f"{url} answers {error.code}")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        fail(f"unhealthy: no daemon answers at {url} ({reason})")
+
+
 def _ask(
     url: str, what: str, body: dict[str, Any] | None = None, *, timeout: float = _HTTP_TIMEOUT
 ) -> dict[str, Any]:
     """The `data` of one of the daemon's answers; ends the command when there is none. With a body it is POSTed."""
-    if not url.startswith(("http://", "https://")):
-        fail(f"{url} is no address of a daemon: write it as http://HOST:PORT")
     try:
-        request = urllib.request.Request(  # noqa: S310 - http or https, see above
-            f"{url.rstrip('/')}/api/v1/{what}",
+        request = urllib.request.Request(  # noqa: S310 - http or https: _address
+            _address(url, f"/api/v1/{what}"),
             data=None if body is None else json.dumps(body).encode(),
             headers={} if body is None else {"Content-Type": "application/json"},
         )
@@ -156,6 +177,12 @@ def _ask(
             f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"
         )
     return data
+
+
+def _address(url: str, path: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        fail(f"{url} is no address of a daemon: write it as http://HOST:PORT")
+    return url.rstrip("/") + path
 
 
 def _told(answer: urllib.error.HTTPError) -> str | None:
