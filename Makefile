@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CONFIG ?= $(wildcard config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-chaos check format bench bench-foresight bench-budget bench-delivery lock clean
+.PHONY: help demo run test test-stack test-chaos check format bench bench-foresight bench-budget bench-delivery lock image clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,16 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group build -o requirements-build.lock
+
+DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
+IMAGE ?= ultravox-batch-monitor
+
+image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11 for another Python
+	$(DOCKER) build $(if $(findstring podman,$(DOCKER)),--format docker) -t $(IMAGE) \
+	  $(if $(PYTHON_VERSION),--build-arg PYTHON_VERSION=$(PYTHON_VERSION)) \
+	  --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' monitor/__init__.py) \
+	  --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
