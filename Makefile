@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= $(wildcard config.yaml)
+DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
+IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-chaos check format bench bench-foresight bench-budget bench-delivery lock image clean
+.PHONY: help demo run test test-stack test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +46,9 @@ check-code: $(VENV)/.dev
 test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-alertmanager and promtool from PATH
 	$(BIN)/python -m pytest -m stack $(ARGS)
 
+test-deploy: $(VENV)/.dev  ## the image, built and run with docker or podman (DOCKER=podman to choose)
+	DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
+
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
 	$(BIN)/python -m pytest -m chaos $(ARGS)
@@ -69,9 +74,6 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group build -o requirements-build.lock
-
-DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
-IMAGE ?= ultravox-batch-monitor
 
 image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11 for another Python
 	$(DOCKER) build $(if $(findstring podman,$(DOCKER)),--format docker) -t $(IMAGE) \

@@ -97,6 +97,14 @@ def test_a_health_check_is_quick_because_it_imports_little():
     assert not {"aiohttp", "asyncio", "pydantic", "prometheus_client", "rich"} & set(found.stdout.split())
 
 
+def test_the_simulator_ends_by_sigterm_with_exit_code_0():
+    command = [sys.executable, "-m", "monitor", "simulate", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator:
+        assert "pretend Ultravox at http://127.0.0.1:" in simulator.stdout.readline()
+        simulator.terminate()
+        assert simulator.wait(20) == 0
+
+
 def test_the_version():
     assert run("--version").output == f"batch-monitor, version {__version__}\n"
 

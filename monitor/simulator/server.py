@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import struct
 from collections import deque
@@ -224,11 +225,13 @@ async def serve(
     clock: Callable[[], datetime],
     on_ready: Callable[[str], None],
 ) -> None:
-    """Run one until cancelled; `on_ready` is told the base URL."""
+    """Run one until cancelled, or until SIGTERM; `on_ready` is told the base URL."""
+    stopped = asyncio.Event()  # process 1 of a container is ended by no signal that it does not handle
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     simulator = Simulator(scenario, speed=speed, clock=clock)
     on_ready(await simulator.start(host, port))
     try:
-        await asyncio.Event().wait()
+        await stopped.wait()
     finally:
         await simulator.stop()
 
