@@ -141,6 +141,15 @@ def test_a_firing_alert_has_the_labels_it_was_sent_with_and_a_pending_one_has_no
     }
 
 
+def test_what_fires_for_an_account_has_a_series_without_a_batch():
+    labels = (("account", "main"), ("alertname", "AccountUnreachable"), ("severity", "critical"))
+    firing = AlertState(AlertName.ACCOUNT_UNREACHABLE, Phase.FIRING, NOW, Severity.CRITICAL, labels=labels)
+    found = samples(accounts=(account(alerts=(firing,)),))
+    assert [labels for name, labels in found if name == "ultravox_batch_alert_firing"] == [
+        (("account", "main"), ("alert", "AccountUnreachable"), ("severity", "critical"))
+    ]
+
+
 def test_a_batch_that_is_gone_from_the_snapshot_leaves_no_series():
     found = samples()
     assert not any(name.startswith("ultravox_batch_") for name, _ in found)

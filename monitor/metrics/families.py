@@ -12,7 +12,7 @@ from datetime import datetime
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.samples import Sample
 
-from monitor.model import AccountStatus, CallStatus, Phase, Snapshot, State, Status
+from monitor.model import AccountStatus, AlertState, CallStatus, Phase, Snapshot, State, Status
 
 BATCH = ("account", "agent_id", "batch_id")
 
@@ -23,6 +23,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     """Every family that is drawn from the snapshot."""
     yield from _batch_families(snapshot.batches)
     yield from _account_families(snapshot.accounts)
+    yield _firing(snapshot.alerts)
     states = GaugeMetricFamily("ultravox_monitor_batches", "Watched batches by state.", labels=["state"])
     for state in State:
         count = sum(status.assessment.state is state for status in snapshot.batches)
@@ -74,9 +75,6 @@ def _batch_families(batches: tuple[Status, ...]) -> Iterator[Metric]:
         f"1 for the state the batch is in, 0 for every other. {LAST_GOOD_POLL}",
         labels=[*BATCH, "state"],
     )
-    firing = GaugeMetricFamily(
-        "ultravox_batch_alert_firing", "1 while the alert fires, with the labels the alert was sent with."
-    )
     calls = GaugeMetricFamily(
         "ultravox_batch_scheduled_calls",
         "Calls by what has become of them, as last read; absent until then.",
@@ -102,16 +100,23 @@ def _batch_families(batches: tuple[Status, ...]) -> Iterator[Metric]:
             for of in CallStatus:
                 name = of.name.lower()
                 calls.add_metric([*labels, name], getattr(status.outcomes, name))
-        for alert in status.alerts:
-            if alert.phase is Phase.FIRING:
-                said = dict(alert.labels)
-                said["alert"] = said.pop("alertname")
-                firing.samples.append(Sample("ultravox_batch_alert_firing", said, 1))
     yield info
     yield states
     yield from values.values()
     yield calls
-    yield firing
+
+
+def _firing(alerts: tuple[AlertState, ...]) -> Metric:
+    """The daemon's whole judgement: the alerts of accounts are among them, with an account's labels only."""
+    firing = GaugeMetricFamily(
+        "ultravox_batch_alert_firing", "1 while the alert fires, with the labels the alert was sent with."
+    )
+    for alert in alerts:
+        if alert.phase is Phase.FIRING:
+            said = dict(alert.labels)
+            said["alert"] = said.pop("alertname")
+            firing.samples.append(Sample("ultravox_batch_alert_firing", said, 1))
+    return firing
 
 
 _BATCH_GAUGES: tuple[tuple[str, str], ...] = (
