@@ -527,3 +527,29 @@ def test_the_shipped_afternoon_shows_what_it_says():
     assert sum(call.error is not None for call in found["trunk-trouble"].made) > 100
     assert found["test-please-ignore"].deleted
     assert found["not-yet-created"].made[0].at >= 20 * minutes
+
+
+def test_repeated_it_goes_on_with_new_batches_as_the_first_ones_did(clock):
+    text = "script: [{at: 30s, do: stall}], window: {start: 10s, end: 1m}"
+    fault = "faults:\n  - {kind: latency, from: 1h10m, to: 1h20m}\n  - {kind: latency, share: 0.1}\n"
+    played = simulator.repeated(scenario(text, rest=fault), 3)
+    made = World(played.accounts[0], 1)
+    first, second, third = made.campaigns.values()
+
+    made.advance(2 * 7200 - 1)
+    before = [(len(c.made), c.ended_at) for c in (first, second, third)]
+    made.advance(3 * 7200)
+
+    assert before == [(19, 60.0), (19, 7260.0), (0, None)], "two hours a time: the fault ends in the second"
+    assert (third.ended_at, len(third.made)) == (14460.0, 19)
+    assert len({c.plan.batch_id for c in (first, second, third)}) == 3
+    assert [(fault.from_, fault.to) for fault in played.faults] == [
+        (4200.0, 4800.0),
+        (0.0, None),
+        (11400.0, 12000.0),
+        (18600.0, 19200.0),
+    ]
+
+
+def test_once_is_the_scenario_itself():
+    assert simulator.repeated(simulator.shipped(), 1) == simulator.shipped()

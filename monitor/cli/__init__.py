@@ -173,6 +173,13 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
 @click.option(
     "--speed", type=click.FloatRange(0.001, 10_000), help="How many times faster than the scenario says."
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Play the scenario so often, one after another, each time with new batches.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=10043, show_default=True, help="0: any free one."
@@ -180,7 +187,13 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
 @_LOG_LEVEL
 @_LOG_FORMAT
 def simulate(
-    scenario: Path | None, speed: float | None, host: str, port: int, log_level: str, log_format: str
+    scenario: Path | None,
+    speed: float | None,
+    repeat: int,
+    host: str,
+    port: int,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Run a pretend Ultravox: the API that the monitor reads, with campaigns made up by a scenario.
 
@@ -199,7 +212,8 @@ def simulate(
             click.echo(f"  account {account.name}: X-API-Key {account.api_key}")
 
     try:
-        story = simulator.load(scenario) if scenario else simulator.shipped()
+        once = simulator.load(scenario) if scenario else simulator.shipped()
+        story = simulator.repeated(once, repeat)
         asyncio.run(
             simulator.serve(story, speed=speed, host=host, port=port, clock=clock.utc_now, on_ready=ready)
         )

@@ -4,7 +4,7 @@ It knows nothing of the monitor, so that it cannot be wrong in the same way.
 """
 
 from monitor.simulator.plan import ENDPOINTS, Fault, FaultKind
-from monitor.simulator.scenario import Scenario, ScenarioError, default_api_key, load, shipped
+from monitor.simulator.scenario import Scenario, ScenarioError, default_api_key, load, repeated, shipped
 from monitor.simulator.server import Request, Simulator, serve
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Simulator",
     "default_api_key",
     "load",
+    "repeated",
     "serve",
     "shipped",
 ]

@@ -122,7 +122,7 @@ class Api:
         made = campaign.made[index]
         over = made.at + world.account.call_duration
         ended = over <= world.now
-        agent = next(agent for agent in world.account.agents if campaign.plan in agent.batches)
+        agent = next(agent for agent in world.account.agents if _of(agent, campaign))
         joined = index % 7 != 0  # one person in seven does not answer
         seconds = max(1, round(world.account.call_duration / self._speed)) if joined else 0
         return {
@@ -283,9 +283,13 @@ def _agent(asked: Question) -> Agent:
 def _campaign(asked: Question) -> Campaign:
     campaign = asked.world.campaigns.get(asked.parts["batch_id"])
     agent = _agent(asked)
-    if campaign is None or campaign.plan not in agent.batches or not asked.world.exists(campaign):
+    if campaign is None or not _of(agent, campaign) or not asked.world.exists(campaign):
         raise RefusedError(404, "No ScheduledCallBatch matches the given query.")
     return campaign
+
+
+def _of(agent: Agent, campaign: Campaign) -> bool:
+    return any(batch is campaign.plan for batch in agent.batches)  # `in` would compare them key by key
 
 
 def _uuid(text: str) -> str:

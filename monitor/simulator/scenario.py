@@ -5,19 +5,21 @@ Reading and checking only. What can be said is in plan.py, what happens in campa
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from monitor.simulator.plan import OPTIONS, Account, Agent, Batch, Fault
 
+_T = TypeVar("_T", bound=BaseModel)
 _NAMESPACE = uuid.UUID("6f1c0f5e-0d0e-4f3a-9a53-0c9d3b0b7a11")
 _WORDS = {
     "extra_forbidden": "no such key",
@@ -80,6 +82,58 @@ def load(source: Path | str) -> Scenario:
 def shipped() -> Scenario:
     """The afternoon that ships with the monitor: every state and every alert."""
     return load(resources.files("monitor.simulator").joinpath("scenario.yaml").read_text(encoding="utf-8"))
+
+
+def repeated(scenario: Scenario, times: int) -> Scenario:
+    """The same so many times, one after another, each time with new batches, and with the faults that have an end."""
+    length = _length(scenario)
+    later = [number * length for number in range(1, times)]
+    accounts = tuple(
+        account.model_copy(
+            update={
+                "agents": tuple(
+                    agent.model_copy(
+                        update={
+                            "batches": agent.batches
+                            + tuple(_later(batch, by) for by in later for batch in agent.batches)
+                        }
+                    )
+                    for agent in account.agents
+                )
+            }
+        )
+        for account in scenario.accounts
+    )
+    faults = tuple(
+        fault.model_copy(update={"from_": fault.from_ + by, "to": fault.to + by})
+        for by in later
+        for fault in scenario.faults
+        if fault.to is not None
+    )
+    return replace(scenario, accounts=accounts, faults=scenario.faults + faults)
+
+
+def _length(scenario: Scenario) -> float:
+    """Until its last planned event, in whole hours: a batch without a window may take longer."""
+    batches = [batch for account in scenario.accounts for agent in account.agents for batch in agent.batches]
+    planned = [action.at for batch in batches for action in batch.script]
+    planned += [batch.window.end for batch in batches if batch.window.end is not None]
+    planned += [fault.to for fault in scenario.faults if fault.to is not None]
+    return 3600.0 * max(1, math.ceil(max(planned, default=0.0) / 3600))
+
+
+def _later(batch: Batch, by: float) -> Batch:
+    def shifted(part: _T, *names: str) -> _T:
+        instants = {name: getattr(part, name) for name in names}
+        return part.model_copy(update={name: at + by for name, at in instants.items() if at is not None})
+
+    return shifted(batch, "created").model_copy(
+        update={
+            "batch_id": uuid.uuid5(_NAMESPACE, f"{batch.batch_id} {by:g}"),
+            "window": shifted(batch.window, "start", "end"),
+            "script": tuple(shifted(action, "at", "start", "end") for action in batch.script),
+        }
+    )
 
 
 def _parsed(text: str) -> tuple[Any, list[str]]:
