@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -71,3 +72,8 @@ def free_port() -> int:
         listening.bind(("127.0.0.1", 0))
         port: int = listening.getsockname()[1]
         return port
+
+
+def compose() -> list[str]:
+    """The command that runs Compose files; COMPOSE names another one."""
+    return shlex.split(os.environ.get("COMPOSE") or "docker compose")
