@@ -1,7 +1,7 @@
-"""Eight hours of made-up campaigns as a Prometheus would have scraped them, for pictures of the dashboards.
+"""Nearly eight hours of made-up campaigns as a Prometheus would have scraped them, for pictures of the dashboards.
 
 The daemon is the real one, wired by app.py and asking the simulator on a real socket, but on a clock that jumps
-from job to job: eight hours take a minute. Each minute of the story its metrics are written down with that minute's
+from job to job: they take one minute. Each minute of the story its metrics are written down with that minute's
 timestamp, and promtool makes a Prometheus' data of them. The same story every time; made up besides the campaigns are
 how long polls take and what the process uses, which on a jumping clock mean nothing.
 
@@ -28,7 +28,7 @@ from monitor import app, config, metrics, simulator
 from monitor.schedule import SpreadTrigger
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-END = START + timedelta(hours=8)
+END = START + timedelta(hours=7, minutes=52)  # off the full hour, whose tick would be cut off at the edge
 RESTARTED_AT = START + timedelta(hours=3, minutes=20)
 SCRAPE = timedelta(minutes=1)
 TARGET = {"job": "ultravox-batch-monitor", "instance": "monitor:10042"}
@@ -39,7 +39,7 @@ accounts:
   - name: main
     allowed_concurrent_calls: 60
     call_duration: 2m
-    throttles: [{name: gentle, rules: [{max_calls: 40, window: 1h}]}]
+    throttles: [{name: gentle, rules: [{max_calls: 60, window: 1h}]}]
     agents:
       - name: renewals
         batches:
@@ -56,7 +56,7 @@ accounts:
               - {at: 5h10m, do: stall}
               - {at: 5h55m, do: recover}
               - {at: 5h56m, do: set_pace, pace: 260/h}
-          - {name: win-back, created: 2h30m, calls: 900, window: {start: 3h, end: 11h}, pace: 84/h}
+          - {name: win-back, created: 1h20m, calls: 900, window: {start: 3h, end: 11h}, pace: 84/h}
           - name: price-change-notice
             created: -20m
             calls: 1100
@@ -65,7 +65,7 @@ accounts:
             script: [{at: 6h20m, do: pause}]
           - {name: loyalty-thanks, created: -30m, calls: 260, window: {start: 0s, end: 4h}, pace: 110/h, failing: {share: 0.03, error: "SIP 480 Temporarily Unavailable"}}
           - {name: last-minute-offer, created: 1h30m, calls: 300, window: {start: 2h, end: 5h}, pace: 75/h}
-          - {name: evening-survey, created: 4h, calls: 350, window: {start: 9h, end: 12h}, pace: 130/h}
+          - {name: evening-survey, created: 1h10m, calls: 350, window: {start: 9h, end: 12h}, pace: 130/h}
       - name: appointments
         batches:
           - name: dentist-reminders
@@ -74,15 +74,15 @@ accounts:
             window: {start: 2h, end: 11h}
             pace: 90/h
             script: [{at: 7h12m, do: stall}]
-          - {name: delivery-slots, created: 3h45m, calls: 260, window: {start: 4h, end: 7h20m}, pace: 66/h, ends_late: 3h}
+          - {name: delivery-slots, created: 1h15m, calls: 260, window: {start: 4h, end: 7h20m}, pace: 66/h, ends_late: 3h}
           - name: callback-requests
             created: 20m
             calls: 90
             pace: 60/h
             script: [{at: 4h40m, do: add_calls, calls: 120}]
-          - {name: gentle-feedback, created: 50m, calls: 420, window: {start: 1h, end: 12h}, pace: 120/h, throttle: gentle}
+          - {name: gentle-feedback, created: 50m, calls: 480, window: {start: 1h, end: 12h}, pace: 52/h, throttle: gentle}
   - name: agency
-    allowed_concurrent_calls: 5
+    allowed_concurrent_calls: 11
     call_duration: 3m
     agents:
       - name: outreach
@@ -90,7 +90,7 @@ accounts:
           - {name: city-north, created: -10m, calls: 700, window: {start: 0s, end: 11h}, pace: 90/h, medium: twilio}
           - {name: city-south, created: 1h, calls: 300, window: {start: 1h30m, end: 9h}, pace: 60/h, medium: twilio}
           - name: trunk-trouble
-            created: 1h50m
+            created: 1h30m
             calls: 420
             window: {start: 2h, end: 9h30m}
             pace: 60/h

@@ -270,9 +270,9 @@ def _clock() -> Json:
     return curves(
         "Stall clock",
         "Expected time without progress, and the limit at which the batch counts as stalled. It stands while no call is expected: outside the window, paused, throttle spent.",
-        Query(_batch("idle_seconds"), "without progress"),
-        Query(_batch("stall_after_seconds"), "stalled from"),
-        unit="s",
+        Query(f"{_batch('idle_seconds')} / 60", "without progress"),
+        Query(f"{_batch('stall_after_seconds')} / 60", "stalled from"),
+        unit="m",
         empty="No call is expected now: the clock stands.",
         overrides=[
             override("without progress", {"color": fixed(BLUE)}),
@@ -301,15 +301,15 @@ def _lines() -> Json:
 ASK = """
 **Why does an alert fire, or not?** With the numbers and the cause:
 
-    batch-monitor explain ${batch_id}
+    batch-monitor explain ${batch_id:raw}
 
 **Whom to call again**
 
-    batch-monitor uncalled ${batch_id} --csv
+    batch-monitor uncalled ${batch_id:raw} --csv
 
 **Hold its messages**
 
-    batch-monitor mute ${batch_id} --for 2h
+    batch-monitor mute ${batch_id:raw} --for 2h
 """
 
 
@@ -349,7 +349,7 @@ def dashboard() -> Json:
         ],
         rows=[
             (4, _tiles()),
-            (3, [(24, _facts())]),
+            (4, [(24, _facts())]),
             (11, [(14, _progress()), (10, _pace())]),
             (9, [(14, _outcomes()), (10, _history())]),
             (

@@ -45,7 +45,7 @@ TO_CAMPAIGN = [
         "url": "/d/ultravox-campaign?var-batch_id=${__data.fields.batch_id}&${datasource:queryparam}&${__url_time_range}",
     }
 ]
-BADGE = {"custom.cellOptions": {"type": "color-background", "mode": "basic"}}
+BADGE = {"custom.align": "center", "custom.cellOptions": {"type": "color-background", "mode": "basic"}}
 HIDDEN = {"custom.hidden": True, "custom.hideFrom": {"viz": True, "legend": True, "tooltip": True}}
 PROGRESS = {
     "unit": "percentunit",
@@ -376,7 +376,7 @@ def dashboard() -> Json:
         ],
         rows=[
             (4, [(15, _tiles()), (3, _firing()), (3, _made()), (3, _missed())]),
-            (11, [(24, _batches())]),
+            (12, [(24, _batches())]),
             (9, [(11, _alerts()), (13, _ended())]),
             (12, [(24, _states())]),
             (9, [(14, _paces()), (10, _lines())]),

@@ -23,7 +23,7 @@ from deploy.grafana.source.promql import AMBER, BLUE, GREEN, GREY, RED, STATES
 MONITOR = 'instance=~"$instance"'
 HERE = f'{MONITOR},account=~"$account"'
 RATE = "[$__rate_interval]"
-PER_MINUTE = "suffix: /min"
+PER_MINUTE = "suffix:/min"
 NO_RECEIVERS = "No receiver is configured: alerts are on the page and in the metrics only."
 NO_HEARTBEAT = "No heartbeat is configured."
 YES_NO = mapping({1: ("ok", GREEN), 0: ("failing", RED)})
@@ -34,8 +34,14 @@ def _rate(metric: str, by: str, where: str = HERE) -> str:
     return f"60 * sum by ({by}) (rate(ultravox_monitor_{metric}_total{{{where}}}{RATE}))"
 
 
+def _or_none(reasons: str, none: str) -> str:
+    """Only the reasons that there are, and a line at 0 while there is none."""
+    return f'{reasons} > 0\nor label_replace({none}, "reason", "none", "", "")'
+
+
 def _age(metric: str, by: str, where: str) -> str:
-    return f"time() - max by ({by}) (ultravox_monitor_{metric}_timestamp_seconds{{{where}}})"
+    """Minutes."""
+    return f"(time() - max by ({by}) (ultravox_monitor_{metric}_timestamp_seconds{{{where}}})) / 60"
 
 
 def _tiles() -> list[tuple[int, Json]]:
@@ -127,7 +133,7 @@ def _tiles() -> list[tuple[int, Json]]:
         (
             3,
             stat(
-                "Running since",
+                "Running for",
                 "How long ago the process started.",
                 Query(f"time() - max(process_start_time_seconds{{{MONITOR}}})"),
                 unit="s",
@@ -140,7 +146,8 @@ def _tiles() -> list[tuple[int, Json]]:
 
 def _polls() -> list[tuple[int, Json]]:
     seconds = f"sum by (le) (rate(ultravox_monitor_poll_duration_seconds_bucket{{{HERE}}}{RATE}))"
-    reasons = f"{_rate('poll_failures', 'reason')} > 0 or sum(60 * rate(ultravox_monitor_poll_failures_total{{{HERE}}}{RATE})) == 0"
+    failures = f"60 * sum by (reason) (rate(ultravox_monitor_poll_failures_total{{{HERE}}}{RATE}))"
+    reasons = _or_none(failures, f"sum({failures}) == 0")
     return [
         (
             8,
@@ -205,7 +212,6 @@ def _api() -> list[tuple[int, Json]]:
                 unit=PER_MINUTE,
                 empty="Ultravox is not asked.",
                 stacked=True,
-                bars=True,
                 overrides=colors(
                     {
                         "200": GREEN,
@@ -272,9 +278,10 @@ def _accounts() -> list[tuple[int, Json]]:
                 "Time since all batches of an account were last listed (it should stay below a few minutes); the API's clock minus ours.",
                 Query(_age("discovery_last_success", "account", HERE), "listed: {{account}}"),
                 Query(
-                    f"max by (account) (ultravox_account_clock_skew_seconds{{{HERE}}})", "clock: {{account}}"
+                    f"max by (account) (ultravox_account_clock_skew_seconds{{{HERE}}}) / 60",
+                    "clock: {{account}}",
                 ),
-                unit="s",
+                unit="m",
                 empty="Batches are not discovered: the configuration names them.",
                 min=None,
             ),
@@ -307,7 +314,7 @@ def _messages() -> list[tuple[int, Json]]:
             curves(
                 "Tries that failed",
                 "By receiver and reason. They are tried again; nothing is lost for 24 h.",
-                Query(f"{failed} > 0 or sum by (receiver) ({failed}) == 0", "{{receiver}} {{reason}}"),
+                Query(_or_none(failed, f"sum by (receiver) ({failed}) == 0"), "{{receiver}}: {{reason}}"),
                 unit="none",
                 empty=NO_RECEIVERS,
                 bars=True,
@@ -321,7 +328,7 @@ def _messages() -> list[tuple[int, Json]]:
                 "Oldest waiting message",
                 "How long the oldest message has waited for its receiver. After 24 h it is dropped, loudly.",
                 Query(oldest, "{{receiver}}"),
-                unit="s",
+                unit="m",
                 empty=NO_RECEIVERS,
             ),
         ),
@@ -348,7 +355,6 @@ def _messages() -> list[tuple[int, Json]]:
 
 
 def _process() -> list[tuple[int, Json]]:
-    limit = f"max by (instance) (process_max_fds{{{MONITOR}}})"
     return [
         (
             6,
@@ -356,7 +362,7 @@ def _process() -> list[tuple[int, Json]]:
                 "Heartbeat",
                 "Time since a ping of the heartbeat was last accepted. Outside, somebody is told when it grows.",
                 Query(_age("heartbeat_last_success", "instance", MONITOR), "{{instance}}"),
-                unit="s",
+                unit="m",
                 empty=NO_HEARTBEAT,
             ),
         ),
@@ -386,9 +392,8 @@ def _process() -> list[tuple[int, Json]]:
             6,
             curves(
                 "Open files",
-                "Sockets and files that the process holds, and (dashed) how many it may.",
+                "Sockets and files that the process holds: about 20, and one for each request under way. It should not grow.",
                 Query(f"max by (instance) (process_open_fds{{{MONITOR}}})", "{{instance}}"),
-                Query(limit, "limit"),
                 unit="none",
                 empty="Prometheus does not reach the monitor.",
                 decimals=0,

@@ -142,7 +142,7 @@ def stat(
         description,
         queries if curve else [Query(one.expr, one.legend, instant=True) for one in queries],
         options={
-            "colorMode": "background" if filled else "value",
+            "colorMode": "background_solid" if filled else "value",
             "graphMode": "area" if curve else "none",
             "justifyMode": "center",
             "orientation": "vertical" if len(queries) > 1 else "auto",
@@ -298,10 +298,13 @@ def table(
         overrides=[
             override(
                 column.title,
-                {**({} if column.width is None else {"custom.width": column.width}), **column.look},
+                {
+                    "noValue": "–",  # of a cell; that of the panel says why there is no row
+                    **({} if column.width is None else {"custom.width": column.width}),
+                    **column.look,
+                },
             )
             for column in columns
-            if column.look or column.width is not None
         ],
         transformations=transformations,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from deploy.grafana.source.panels import Json, mapping
 
-PER_HOUR = "suffix: /h"
+PER_HOUR = "suffix:/h"
 """The unit of paces: calls in an hour."""
 
 RED, AMBER, GREEN, BLUE, GREY = "red", "orange", "green", "blue", "#7b8087"
