@@ -148,7 +148,7 @@ def _tiles() -> list[tuple[int, Json]]:
         (
             3,
             stat(
-                "Projected missed",
+                "To be missed",
                 "Calls that will be left unmade when the window closes, if things go on as they do.",
                 Query(_batch("projected_missed_calls")),
                 unit="none",
@@ -234,7 +234,7 @@ def _outcomes() -> Json:
         unit="none",
         empty="Not read yet: outcomes are read once calls have been made.",
         stacked=True,
-        overrides=colors(STATUSES),
+        overrides=[*colors(STATUSES), override("future", {"custom.fillOpacity": 15})],
         calcs=("lastNotNull",),
         decimals=0,
     )
@@ -299,17 +299,16 @@ def _lines() -> Json:
 
 
 ASK = """
-**Why does an alert fire, or not?** With the numbers and the cause:
+```sh
+# why its alerts fire or do not, with the cause
+batch-monitor explain ${batch_id:raw}
 
-    batch-monitor explain ${batch_id:raw}
+# whom to call again
+batch-monitor uncalled ${batch_id:raw}
 
-**Whom to call again**
-
-    batch-monitor uncalled ${batch_id:raw} --csv
-
-**Hold its messages**
-
-    batch-monitor mute ${batch_id:raw} --for 2h
+# hold its messages
+batch-monitor mute ${batch_id:raw} --for 2h
+```
 """
 
 

@@ -116,7 +116,7 @@ def _made() -> Json:
 def _missed() -> Json:
     missed = of("ultravox_batch_projected_missed_calls", ACCOUNT)
     return stat(
-        "Projected missed",
+        "To be missed",
         "Calls that will be left unmade when windows close, if things go on as they do: people who are not called. Over all batches that are not over.",
         Query(f"sum({_column(missed, NOT_OVER)}) or vector(0)"),
         unit="short",
@@ -129,7 +129,7 @@ def _missed() -> Json:
 def _firing() -> Json:
     return stat(
         "Alerts firing",
-        "What the monitor itself says is wrong now. Ends that are told for an hour count, too.",
+        "What the monitor itself says is wrong now. An end with people not reached counts for an hour; ends that went well do not.",
         Query(
             f'count(count by (alert, account, batch_id) (ultravox_batch_alert_firing{{{ACCOUNT},severity!="info"}})) or vector(0)'
         ),
@@ -376,7 +376,7 @@ def dashboard() -> Json:
         ],
         rows=[
             (4, [(15, _tiles()), (3, _firing()), (3, _made()), (3, _missed())]),
-            (12, [(24, _batches())]),
+            (11, [(24, _batches())]),
             (9, [(11, _alerts()), (13, _ended())]),
             (12, [(24, _states())]),
             (9, [(14, _paces()), (10, _lines())]),

@@ -87,7 +87,7 @@ def _tiles() -> list[tuple[int, Json]]:
         (
             3,
             stat(
-                "Messages waiting",
+                "Waiting",
                 "Messages that no receiver has taken yet, all receivers together.",
                 Query(f"sum(ultravox_monitor_notifications_pending{{{MONITOR}}}) or vector(0)"),
                 unit="none",
@@ -111,7 +111,7 @@ def _tiles() -> list[tuple[int, Json]]:
         (
             3,
             stat(
-                "Poll latency, p95",
+                "Latency, p95",
                 "Of twenty polls nineteen are quicker.",
                 Query(latency),
                 unit="s",
@@ -122,7 +122,7 @@ def _tiles() -> list[tuple[int, Json]]:
         (
             3,
             stat(
-                "Batches watched",
+                "Watched",
                 "Batches that the monitor looks at, ended ones that it still shows included.",
                 Query(f"sum(ultravox_monitor_batches{{{MONITOR}}})"),
                 unit="none",
@@ -283,6 +283,8 @@ def _accounts() -> list[tuple[int, Json]]:
                 ),
                 unit="m",
                 empty="Batches are not discovered: the configuration names them.",
+                fill=0,
+                custom={"lineWidth": 1},
                 min=None,
             ),
         ),

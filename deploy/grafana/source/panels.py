@@ -200,8 +200,8 @@ def curves(
             "custom": {
                 "drawStyle": "bars" if bars else "line",
                 "lineInterpolation": "linear",
-                "lineWidth": 0 if bars else 1 if stacked else 2,
-                "fillOpacity": 70 if bars else 45 if stacked else fill,
+                "lineWidth": 0 if bars or stacked else 2,
+                "fillOpacity": 70 if bars or stacked else fill,
                 "showPoints": "never",
                 "spanNulls": False,
                 "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
