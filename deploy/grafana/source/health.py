@@ -416,6 +416,7 @@ def dashboard() -> Json:
                 "Instance",
                 "label_values(ultravox_monitor_build_info, instance)",
                 "Processes of the monitor, as Prometheus knows them.",
+                whole="",  # other programs have process_* and up, too
             ),
             variable(
                 "account",

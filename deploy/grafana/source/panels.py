@@ -344,9 +344,19 @@ def datasource_variable() -> Json:
 
 
 def variable(
-    name: str, label: str, query: str, description: str, *, several: bool = True, regex: str = ""
+    name: str,
+    label: str,
+    query: str,
+    description: str,
+    *,
+    several: bool = True,
+    regex: str = "",
+    whole: str = ".*",
 ) -> Json:
-    """Values that Prometheus knows; several of them, at first all, or one."""
+    """Values that Prometheus knows; several of them, at first all, or one.
+
+    `whole`: what all of them are in a query; "": their list.
+    """
     return {
         "name": name,
         "label": label,
@@ -362,7 +372,7 @@ def variable(
         "multi": several,
         "includeAll": several,
         "current": {"text": ["All"], "value": ["$__all"]} if several else {},
-        **({"allValue": ".*"} if several else {}),
+        **({"allValue": whole} if several and whole else {}),
     }
 
 
