@@ -13,9 +13,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -284,11 +288,12 @@ def _configuration(folder: Path, base_url: str, receivers: str, scenario: Any) -
     )
 
 
-def _write(out: TextIO, families: Iterator[Metric], at: datetime) -> None:
-    for family in families:
-        for sample in family.samples:
-            pairs = ",".join(f'{name}="{value}"' for name, value in (sample.labels | TARGET).items())
-            out.write(f"{sample.name}{{{pairs}}} {sample.value} {at.timestamp():.0f}\n")
+def _write(out: TextIO, families: Iterator[Metric], target: dict[str, str], at: datetime) -> None:
+    """What a scrape of this target would leave in Prometheus."""
+    samples = [(one.name, one.labels, one.value) for family in families for one in family.samples]
+    for name, labels, value in [*samples, ("up", {}, 1)]:
+        pairs = ",".join(f'{key}="{text}"' for key, text in (labels | target).items())
+        out.write(f"{name}{{{pairs}}} {value} {at.timestamp():.0f}\n")
 
 
 async def _receivers(clock: Clock) -> tuple[web.AppRunner, str]:
@@ -306,7 +311,7 @@ async def _receivers(clock: Clock) -> tuple[web.AppRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
-async def tell(folder: Path) -> Path:
+async def tell(folder: Path, after_restart: dict[str, str]) -> Path:
     """The story, as OpenMetrics with timestamps."""
     clock = Clock()
     scenario = simulator.load(STORY)
@@ -315,14 +320,12 @@ async def tell(folder: Path) -> Path:
     runner, receivers = await _receivers(clock)
     path = folder / "history.om"
     with path.open("w") as out:
-        for until in (RESTARTED_AT, END):
+        for until, target in ((RESTARTED_AT, TARGET), (END, after_restart)):
             daemon = Daemon(folder, base_url, receivers, scenario, clock)
             await daemon.app.start()
             while clock() < until:
                 await daemon.minute(clock() + SCRAPE)
-                _write(out, daemon.scrape(), clock())
-                target = ",".join(f'{name}="{value}"' for name, value in TARGET.items())
-                out.write(f"up{{{target}}} 1 {clock().timestamp():.0f}\n")
+                _write(out, daemon.scrape(), target, clock())
             await daemon.app.shut_down()
         out.write("# EOF\n")
     await runner.cleanup()
@@ -330,15 +333,43 @@ async def tell(folder: Path) -> Path:
     return path
 
 
-def make(folder: Path) -> Path:
-    """A Prometheus' data folder that holds the story."""
+def make(folder: Path, *, after_restart: dict[str, str] = TARGET) -> Path:
+    """A Prometheus' data folder that holds the story. `after_restart`: what the second process is scraped as."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = asyncio.run(tell(folder))
+    path = asyncio.run(tell(folder, after_restart))
     data = folder / "data"
     command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(path), str(data))
     subprocess.run(command, check=True)
     path.unlink()
     return data
+
+
+@contextmanager
+def prometheus(folder: Path, data: Path) -> Iterator[str]:
+    """A Prometheus that has this data and scrapes nothing; its URL."""
+    settings = folder / "prometheus.yml"
+    settings.write_text("global: {}\n")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+    command = (
+        "prometheus",
+        f"--config.file={settings}",
+        f"--storage.tsdb.path={data}",
+        "--storage.tsdb.retention.time=100y",
+        f"--web.listen-address={address}",
+        "--log.level=error",
+    )
+    process = subprocess.Popen(command)
+    try:
+        for _ in range(100):
+            with suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready"):
+                break
+            time.sleep(0.1)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 if __name__ == "__main__":
