@@ -11,6 +11,7 @@ how long polls take and what the process uses, which on a jumping clock mean not
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import socket
@@ -373,4 +374,5 @@ def prometheus(folder: Path, data: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    logging.disable()  # what the daemon says of the story's mishaps
     make(Path(sys.argv[1]))

@@ -6,6 +6,7 @@ Needs promtool and prometheus on PATH, and a `grafana-preview` (GRAFANA_PREVIEW 
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import tempfile
@@ -48,6 +49,7 @@ def draw(url: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable()  # what the daemon says of the story's mishaps
     with tempfile.TemporaryDirectory(prefix="pictures-") as name:
         folder = Path(name)
         with history.prometheus(folder, history.make(folder)) as url:
