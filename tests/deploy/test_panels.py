@@ -11,7 +11,7 @@ import pytest
 
 from deploy.grafana.source import dashboards
 from tests.deploy import history
-from tests.deploy.panels import panel_queries
+from tests.deploy.panels import MAY_BE_EMPTY, may_be_empty, panel_queries
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
 
@@ -62,6 +62,25 @@ def test_every_expression_of_every_panel_has_data_at_some_time(asking):
                 found[name] = found.get(name) or bool(asking.ever(asked.expr))
         silent |= {title for (title, _), has_data in found.items() if not has_data}
     assert silent == SILENT
+
+
+def test_what_is_empty_on_a_good_day_is_known(asking):
+    known = {title for _, title, _ in MAY_BE_EMPTY}
+    assert known <= {
+        asked.title
+        for page in dashboards().values()
+        for asked in panel_queries(page, {"batch_id": "", "instance": ""})
+    }
+    for minutes in (40, 130, 335, 470):
+        instant = history.START + timedelta(minutes=minutes)
+        seen = 'max by (batch_id) (ultravox_batch_info unless on (batch_id) ultravox_batch_state{state="unknown"} == 1)'
+        ids = [one["metric"]["batch_id"] for one in asking.at(seen, instant)]
+        assert ids
+        for page in dashboards().values():
+            for batch_id in ids if page["uid"] == "ultravox-campaign" else [""]:
+                for asked in panel_queries(page, {"batch_id": batch_id, "instance": "monitor.*"}):
+                    if may_be_empty(page["uid"], asked) is None:
+                        assert asking.at(asked.expr, instant), asked
 
 
 def test_nothing_is_counted_twice_while_two_daemons_are_scraped(asking):

@@ -142,7 +142,7 @@ def _tiles() -> list[tuple[int, Json]]:
                 "Until when calls may be made.",
                 Query(_batch("window_end_timestamp_seconds", factor=1000)),
                 unit=MOMENT,
-                empty="never",
+                empty="no end is set",
             ),
         ),
         (

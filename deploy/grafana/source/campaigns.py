@@ -23,6 +23,7 @@ from deploy.grafana.source.promql import (
     AMBER,
     BLUE,
     GREEN,
+    NOT_SCRAPED,
     PER_HOUR,
     RED,
     SEVERITIES,
@@ -32,13 +33,14 @@ from deploy.grafana.source.promql import (
     named,
     needed_pace,
     of,
+    or_zero,
     state,
     with_names,
 )
 
 ACCOUNT = 'account=~"$account"'
 NAMES = named('account=~"$account",agent=~"$agent",batch=~"$batch"')
-NO_BATCHES = "No batch is watched, or none fits the variables above."
+NO_BATCHES = f"No batch is watched, none fits the variables above, or: {NOT_SCRAPED}"
 TO_CAMPAIGN = [
     {
         "title": "Open ${__value.text}",
@@ -72,7 +74,7 @@ def _column(values: str, names: str, *, factor: int = 1) -> str:
 
 
 def _count(condition: str) -> str:
-    return f"count({condition}\nand on (batch_id) {NAMES}) or vector(0)"
+    return or_zero(f"count({condition}\nand on (batch_id) {NAMES})")
 
 
 def _tiles() -> Json:
@@ -91,7 +93,7 @@ def _tiles() -> Json:
         "How many batches are in which state. At risk: running, and at the present pace calls will be left unmade when the window closes (these count as running, too).",
         *queries,
         unit="none",
-        empty="0",
+        empty=NOT_SCRAPED,
         filled=True,
         overrides=[
             override(name, {"thresholds": thresholds("transparent", (1, color))})
@@ -118,9 +120,9 @@ def _missed() -> Json:
     return stat(
         "To be missed",
         "Calls that will be left unmade when windows close, if things go on as they do: people who are not called. Over all batches that are not over.",
-        Query(f"sum({_column(missed, NOT_OVER)}) or vector(0)"),
+        Query(or_zero(f"sum({_column(missed, NOT_OVER)})")),
         unit="short",
-        empty="0",
+        empty=NOT_SCRAPED,
         levels=thresholds(GREEN, (1, AMBER), (100, RED)),
         decimals=0,
     )
@@ -131,10 +133,12 @@ def _firing() -> Json:
         "Alerts firing",
         "What the monitor itself says is wrong now. An end with people not reached counts for an hour; ends that went well do not.",
         Query(
-            f'count(count by (alert, account, batch_id) (ultravox_batch_alert_firing{{{ACCOUNT},severity!="info"}})) or vector(0)'
+            or_zero(
+                f'count(count by (alert, account, batch_id) (ultravox_batch_alert_firing{{{ACCOUNT},severity!="info"}}))'
+            )
         ),
         unit="none",
-        empty="0",
+        empty=NOT_SCRAPED,
         levels=thresholds(GREEN, (1, RED)),
     )
 
@@ -232,7 +236,7 @@ def _alerts() -> Json:
             ),
             Column("batch_id", label="batch_id", look=HIDDEN),
         ],
-        empty="No alert fires.",
+        empty=f"No alert fires, or: {NOT_SCRAPED}",
         sort=("Severity", True),
     )
 

@@ -18,7 +18,7 @@ from deploy.grafana.source.panels import (
     timeline,
     variable,
 )
-from deploy.grafana.source.promql import AMBER, BLUE, GREEN, GREY, RED, STATES
+from deploy.grafana.source.promql import AMBER, BLUE, GREEN, GREY, NOT_SCRAPED, RED, STATES, or_zero
 
 MONITOR = 'instance=~"$instance"'
 HERE = f'{MONITOR},account=~"$account"'
@@ -89,9 +89,9 @@ def _tiles() -> list[tuple[int, Json]]:
             stat(
                 "Waiting",
                 "Messages that no receiver has taken yet, all receivers together.",
-                Query(f"sum(ultravox_monitor_notifications_pending{{{MONITOR}}}) or vector(0)"),
+                Query(or_zero(f"sum(ultravox_monitor_notifications_pending{{{MONITOR}}})", MONITOR)),
                 unit="none",
-                empty="0",
+                empty="unknown",
                 levels=thresholds(GREEN, (1, AMBER), (20, RED)),
                 decimals=0,
             ),
@@ -282,7 +282,7 @@ def _accounts() -> list[tuple[int, Json]]:
                     "clock: {{account}}",
                 ),
                 unit="m",
-                empty="Batches are not discovered: the configuration names them.",
+                empty="No account has answered yet.",
                 fill=0,
                 custom={"lineWidth": 1},
                 min=None,
@@ -375,7 +375,7 @@ def _process() -> list[tuple[int, Json]]:
                 "Resident memory of the process: about 60 MB, and 20 kB for each batch.",
                 Query(f"max by (instance) (process_resident_memory_bytes{{{MONITOR}}})", "{{instance}}"),
                 unit="bytes",
-                empty="Prometheus does not reach the monitor.",
+                empty=NOT_SCRAPED,
             ),
         ),
         (
@@ -387,7 +387,7 @@ def _process() -> list[tuple[int, Json]]:
                     f"sum by (instance) (rate(process_cpu_seconds_total{{{MONITOR}}}{RATE}))", "{{instance}}"
                 ),
                 unit="percentunit",
-                empty="Prometheus does not reach the monitor.",
+                empty=NOT_SCRAPED,
             ),
         ),
         (
@@ -397,7 +397,7 @@ def _process() -> list[tuple[int, Json]]:
                 "Sockets and files that the process holds: about 20, and one for each request under way. It should not grow.",
                 Query(f"max by (instance) (process_open_fds{{{MONITOR}}})", "{{instance}}"),
                 unit="none",
-                empty="Prometheus does not reach the monitor.",
+                empty=NOT_SCRAPED,
                 decimals=0,
             ),
         ),

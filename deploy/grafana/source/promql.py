@@ -35,6 +35,14 @@ STATUSES = {"success": GREEN, "error": RED, "expired": "dark-orange", "pending":
 """What has become of calls, in the order in which they are stacked."""
 
 
+def or_zero(count: str, where: str = "") -> str:
+    """0 where there is nothing to count. Nothing at all without a monitor: a dead one must not look like a quiet day."""
+    return f"{count}\nor 0 * max(ultravox_monitor_build_info{{{where}}})"
+
+
+NOT_SCRAPED = "Prometheus does not reach the monitor."
+
+
 def of(metric: str, where: str) -> str:
     """A metric of batches, one series a batch."""
     return f"max by (batch_id) ({metric}{{{where}}})"
