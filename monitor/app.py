@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Container, Coroutine, Iterable
 from datetime import timedelta
@@ -28,6 +29,7 @@ from monitor.rounds import Plan, Rounds
 from monitor.schedule import Schedule
 from monitor.store import Store
 from monitor.surface import Surface
+from monitor.systemd import Systemd
 from monitor.ultravox import ApiSettings, Client
 from monitor.web import ReloadRefusedError
 
@@ -90,6 +92,7 @@ class App:
             reload=lambda: self._reload(asked_for=True),
         )
         self.heartbeat = Heartbeat(self._vitals, clock=clock, instruments=self.instruments)
+        self._systemd = Systemd(os.environ)
 
     # Life
 
@@ -130,6 +133,8 @@ class App:
         await self.book.close_unwatched()
         self.heartbeat.use(config.heartbeat)
         self._spawn(self._watch_files())
+        self._spawn(self._systemd.beat(self.schedule.alive, self._in_a_line))
+        self._systemd.ready()
         self.started.set()
         logger.info(
             "watching",
@@ -151,6 +156,7 @@ class App:
 
     async def shut_down(self) -> None:
         """Stop polling, finish what is being sent, close everything."""
+        self._systemd.stopping()
         await self.heartbeat.stop()
         await self.schedule.stop(POLL_PATIENCE)
         await self.poller.stop()
@@ -168,39 +174,43 @@ class App:
 
     async def _reload(self, *, asked_for: bool) -> None:
         async with self._reloading:
-            await asyncio.to_thread(self._files.about_to_be_read)
-            try:
-                config = await asyncio.to_thread(self._load)
-                found = self.rounds.found({account.name: account.discovery for account in config.accounts})
-                wanted = found | _configured(config)
-                plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
-            except ConfigError as error:
-                # Look at what it named, too: that may be what is mended.
-                self._files.look_at({*self._config.sources, *error.sources})
-                raise self._refused(error) from error
-            except targets.TooManyDroppedError as error:
-                raise self._refused(error) from error
-            except Exception as error:  # whatever our own mistake is, the old configuration goes on
-                logger.exception("the configuration could not be read; this is an error of the monitor's own")
-                raise self._refused(error) from error
-            self._hide(secret.get_secret_value() for secret in config.secrets)
-            if config.storage_path != self._config.storage_path or config.web != self._config.web:
-                logger.warning("storage and web settings are taken over at the next start")
-            gone = self.book.accounts.keys() - {account.name for account in config.accounts}
-            for name in gone:
-                self.rounds.unwatch_account(name)  # before anything waits: a list under way adds nothing now
-            await self.rounds.unwatch(plan.dropped)
-            await self._apply(config, wanted, found=found.keys())
-            for name in gone:
-                await self._forget_account(name)
-            self._config = config
-            self.heartbeat.use(config.heartbeat)
-            self._files.look_at(config.sources)
-            self.instruments.loaded(successful=True, now=self._clock())
-            logger.info(
-                "configuration loaded",
-                extra={"added": len(plan.added), "kept": len(plan.kept), "dropped": len(plan.dropped)},
-            )
+            with self._systemd.reloading():
+                await self._load_anew(asked_for=asked_for)
+
+    async def _load_anew(self, *, asked_for: bool) -> None:
+        await asyncio.to_thread(self._files.about_to_be_read)
+        try:
+            config = await asyncio.to_thread(self._load)
+            found = self.rounds.found({account.name: account.discovery for account in config.accounts})
+            wanted = found | _configured(config)
+            plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
+        except ConfigError as error:
+            # Look at what it named, too: that may be what is mended.
+            self._files.look_at({*self._config.sources, *error.sources})
+            raise self._refused(error) from error
+        except targets.TooManyDroppedError as error:
+            raise self._refused(error) from error
+        except Exception as error:  # whatever our own mistake is, the old configuration goes on
+            logger.exception("the configuration could not be read; this is an error of the monitor's own")
+            raise self._refused(error) from error
+        self._hide(secret.get_secret_value() for secret in config.secrets)
+        if config.storage_path != self._config.storage_path or config.web != self._config.web:
+            logger.warning("storage and web settings are taken over at the next start")
+        gone = self.book.accounts.keys() - {account.name for account in config.accounts}
+        for name in gone:
+            self.rounds.unwatch_account(name)  # before anything waits: a list under way adds nothing now
+        await self.rounds.unwatch(plan.dropped)
+        await self._apply(config, wanted, found=found.keys())
+        for name in gone:
+            await self._forget_account(name)
+        self._config = config
+        self.heartbeat.use(config.heartbeat)
+        self._files.look_at(config.sources)
+        self.instruments.loaded(successful=True, now=self._clock())
+        logger.info(
+            "configuration loaded",
+            extra={"added": len(plan.added), "kept": len(plan.kept), "dropped": len(plan.dropped)},
+        )
 
     def _refused(self, error: Exception) -> ReloadRefusedError:
         self.instruments.loaded(successful=False, now=self._clock())
@@ -264,6 +274,10 @@ class App:
         account = self.rounds.polls_for(job_id)
         if account is not None:
             self.instruments.polls_skipped.labels(account).inc()
+
+    def _in_a_line(self) -> str:
+        batches, accounts = len(self.book.watches), len(self.book.accounts)
+        return f"watching {batches} batches of {accounts} accounts"
 
     def _vitals(self) -> Vitals:
         """What the heartbeat vouches for. An account that waits because the API asked for it counts as asked."""

@@ -164,7 +164,11 @@ def test_accounts_and_queues():
             account(name="other", failing=failing),
             account(name="fresh", last_probe_at=None, last_success_at=None),
         ),
-        queues=(QueueStatus("oncall", 2, NOW), QueueStatus("chat")),
+        queues=(
+            QueueStatus("oncall", 2, NOW),
+            QueueStatus("chat"),
+            QueueStatus("muted", 1, NOW + timedelta(hours=1)),
+        ),
         store_writable=False,
     )
 
@@ -182,6 +186,7 @@ def test_accounts_and_queues():
     oldest = "ultravox_monitor_notifications_oldest_pending_timestamp_seconds"
     assert value(oldest, receiver="oncall") == NOW.timestamp()
     assert value(oldest, receiver="chat") is None
+    assert value(oldest, receiver="muted") is None, "it is not due yet"
     assert value("ultravox_monitor_store_writable") == 0
 
 

@@ -79,7 +79,8 @@ class Queue:
     def status(self) -> QueueStatus:
         """What others may know of it."""
         pending = self.pending()
-        oldest = min((row.created_at for row in pending), default=None)
+        due = (max(row.created_at, row.held_until or row.created_at) for row in pending)  # a mute is no delay
+        oldest = min(due, default=None)
         return QueueStatus(
             self.name, len(pending), oldest, self.failing_since, self.last_error, self.settings is not None
         )

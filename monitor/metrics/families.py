@@ -50,12 +50,12 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     )
     oldest = GaugeMetricFamily(
         "ultravox_monitor_notifications_oldest_pending_timestamp_seconds",
-        "When the oldest waiting message fell due; absent while none waits.",
+        "When the oldest waiting message fell due; absent while none is due: a mute holds what waits.",
         labels=["receiver"],
     )
     for queue in snapshot.queues:
         pending.add_metric([queue.receiver], queue.pending)
-        if queue.oldest_pending_at is not None:
+        if queue.oldest_pending_at is not None and queue.oldest_pending_at <= snapshot.at:
             oldest.add_metric([queue.receiver], queue.oldest_pending_at.timestamp())
     yield pending
     yield oldest
