@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image clean
+.PHONY: help demo run test test-stack test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ check-code: $(VENV)/.dev
 test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-alertmanager and promtool from PATH
 	$(BIN)/python -m pytest -m stack $(ARGS)
 
-test-deploy: $(VENV)/.dev  ## the image, built and run with docker or podman (DOCKER=podman to choose)
+test-deploy: $(VENV)/.dev  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
 	DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
@@ -80,6 +80,15 @@ image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11
 	  $(if $(PYTHON_VERSION),--build-arg PYTHON_VERSION=$(PYTHON_VERSION)) \
 	  --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' monitor/__init__.py) \
 	  --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+dashboards: $(VENV)/.dev  ## write deploy/grafana/dashboards from their source
+	$(BIN)/python -m deploy.grafana.source
+
+pictures: $(VENV)/.dev  ## draw docs/images anew; needs prometheus, promtool and grafana-preview
+	$(BIN)/python -m tests.deploy.pictures
+
+manifests: $(VENV)/.dev  ## write the PrometheusRule of deploy/kubernetes from deploy/prometheus/rules
+	$(BIN)/python -m deploy.kubernetes.prometheus_rule deploy/prometheus/rules/*.yml > deploy/kubernetes/prometheus-operator/prometheus-rule.yaml
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
