@@ -25,6 +25,10 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/.deploy: requirements-deploy.lock $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@touch $@
+
 demo: $(VENV)/.run  ## simulator, daemon and a live view: no key, no account, no configuration
 	@$(BIN)/python -m monitor demo $(ARGS)
 
@@ -46,8 +50,8 @@ check-code: $(VENV)/.dev
 test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-alertmanager and promtool from PATH
 	$(BIN)/python -m pytest -m stack $(ARGS)
 
-test-deploy: $(VENV)/.dev  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
-	DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
+test-deploy: $(VENV)/.deploy  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
+	PATH="$(CURDIR)/$(BIN):$$PATH" DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
@@ -74,6 +78,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group build -o requirements-build.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group deploy -o requirements-deploy.lock
 
 image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11 for another Python
 	$(DOCKER) build $(if $(findstring podman,$(DOCKER)),--format docker) -t $(IMAGE) \

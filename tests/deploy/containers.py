@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -75,5 +74,5 @@ def free_port() -> int:
 
 
 def compose() -> list[str]:
-    """The command that runs Compose files; COMPOSE names another one."""
-    return shlex.split(os.environ.get("COMPOSE") or "docker compose")
+    """The command that runs Compose files."""
+    return ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import urllib.parse
@@ -15,8 +16,10 @@ import pytest
 import yaml
 from containers import IMAGE, ROOT, command, compose, docker, eventually, free_port, get, runtime
 
+from deploy.grafana.source import dashboards
 from monitor.alerts import KINDS
 from monitor.simulator import default_api_key
+from tests.deploy.panels import may_be_empty, panel_queries
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
@@ -40,7 +43,7 @@ http.server.HTTPServer(("", 8080), Hook).serve_forever()
 
 
 def rendered(**environment: str) -> dict[str, Any]:
-    text = command(*compose(), "-f", str(FILE), "config", env=environment | {"PATH": "/usr/bin:/bin"})
+    text = command(*compose(), "-f", str(FILE), "config", env=environment | {"PATH": os.environ["PATH"]})
     return dict(yaml.safe_load(text))
 
 
@@ -203,3 +206,27 @@ def test_an_alert_goes_from_the_simulator_to_the_webhook(stack):
     assert alert["labels"]["alertname"] in KINDS
     assert alert["labels"] in [known["labels"] for known in fired]
     assert alert["annotations"]["summary"]
+
+
+def test_every_expression_of_every_panel_has_data(stack, figures):
+    """Each on its own, its variables filled; the few that may be empty on a good day are named with the reason."""
+    running = 'max by (batch_id) (ultravox_batch_state{state="running"} == 1 and on (batch_id) ultravox_batch_window_end_timestamp_seconds and on (batch_id) ultravox_batch_scheduled_calls)'
+    [batch, *_] = eventually("a running batch", lambda: stack.query(running), within=60)
+    variables = {"batch_id": batch["metric"]["batch_id"], "instance": "monitor.*"}
+    asked = [(page["uid"], one) for page in dashboards().values() for one in panel_queries(page, variables)]
+    needed = [(uid, one) for uid, one in asked if may_be_empty(uid, one) is None]
+
+    def empty() -> list[str]:
+        return [f"{uid}, {one.title}, {one.ref}" for uid, one in needed if not stack.query(one.expr)]
+
+    until = time.monotonic() + 60  # rates need some scrapes
+    while (missing := empty()) and time.monotonic() < until:
+        time.sleep(5)
+    assert missing == []
+    for uid, title in dict.fromkeys((uid, f"{one.kind} {one.title}") for uid, one in asked):
+        parts = []
+        for one in (one for at, one in asked if (at, f"{one.kind} {one.title}") == (uid, title)):
+            found = len(stack.query(one.expr))
+            why = "" if found else f" ({may_be_empty(uid, one)})"
+            parts.append(f"{one.ref or '-'} {found}{why}")
+        figures.append(f"{uid} | {title} | {', '.join(parts)}")
