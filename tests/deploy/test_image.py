@@ -65,6 +65,10 @@ def network() -> Iterator[str]:
     docker("network", "rm", name, check=False)
 
 
+def test_hadolint_has_nothing_to_say():
+    assert command("hadolint", "Dockerfile") == ""
+
+
 class Monitor:
     """A container of the daemon, zero-config, watching the simulator's first account."""
 
@@ -128,8 +132,11 @@ def monitors(network, volume):
         one.remove()
 
 
-def test_what_the_image_says_of_itself():
+def test_what_the_image_says_of_itself(figures):
     found = inspected(IMAGE)
+    layers = docker("history", "--format", "{{.Size}}\t{{.CreatedBy}}", "--no-trunc", IMAGE).splitlines()
+    sizes = [layer.split("\t") for layer in layers if not layer.startswith("0 B")]
+    figures += [f"image: {found['Size'] / 1e6:.0f} MB"] + [f"  {size}: {by[:90]}" for size, by in sizes]
     labels = found["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.revision"] == command("git", "rev-parse", "HEAD").strip()
