@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp.web import AppRunner
 
-from monitor import notify, targets, ultravox, web
+from monitor import notify, targets, ultravox, web, words
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError, Files
 from monitor.delivery import Delivery
@@ -276,8 +276,9 @@ class App:
             self.instruments.polls_skipped.labels(account).inc()
 
     def _in_a_line(self) -> str:
-        batches, accounts = len(self.book.watches), len(self.book.accounts)
-        return f"watching {batches} batches of {accounts} accounts"
+        batches = len(self.book.watches)
+        accounts = words.counted(len(self.book.accounts), "account")
+        return f"watching {batches:,} {'batch' if batches == 1 else 'batches'} of {accounts}"
 
     def _vitals(self) -> Vitals:
         """What the heartbeat vouches for. An account that waits because the API asked for it counts as asked."""

@@ -10,7 +10,9 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,29 @@ def free_port() -> int:
 def compose() -> list[str]:
     """The command that runs Compose files."""
     return ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+
+
+@contextmanager
+def network_with_simulator(*options: str) -> Iterator[str]:
+    """The name of a network of its own, with the simulator in it at http://simulator:10043."""
+    name = f"ubm-{uuid.uuid4().hex[:8]}"
+    docker("network", "create", name)
+    where = ("--network", name, "--network-alias", "simulator")
+    docker(
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        f"{name}-simulator",
+        *where,
+        *options,
+        IMAGE,
+        "simulate",
+        "--host",
+        "0.0.0.0",
+    )
+    try:
+        yield name
+    finally:
+        docker("rm", "-f", f"{name}-simulator", check=False)
+        docker("network", "rm", name, check=False)

@@ -9,7 +9,17 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from containers import IMAGE, command, docker, eventually, free_port, get, inspected, runtime
+from containers import (
+    IMAGE,
+    command,
+    docker,
+    eventually,
+    free_port,
+    get,
+    inspected,
+    network_with_simulator,
+    runtime,
+)
 
 from monitor import __version__, simulator
 
@@ -43,26 +53,8 @@ def image() -> str:
 @pytest.fixture(scope="module")
 def network() -> Iterator[str]:
     """A network of its own with the simulator in it, at http://simulator:10043."""
-    name = f"ubm-{uuid.uuid4().hex[:8]}"
-    docker("network", "create", name)
-    docker(
-        *(
-            "run",
-            "-d",
-            "--rm",
-            "--name",
-            f"{name}-simulator",
-            "--network",
-            name,
-            "--network-alias",
-            "simulator",
-        ),
-        *HARDENED,
-        *(IMAGE, "simulate", "--host", "0.0.0.0"),
-    )
-    yield name
-    docker("rm", "-f", f"{name}-simulator", check=False)
-    docker("network", "rm", name, check=False)
+    with network_with_simulator(*HARDENED) as name:
+        yield name
 
 
 def test_hadolint_has_nothing_to_say():

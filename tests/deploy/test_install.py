@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from containers import IMAGE, ROOT, docker, eventually, free_port, get, runtime
+from containers import ROOT, docker, eventually, free_port, get, network_with_simulator, runtime
 
 from monitor import simulator
 
@@ -55,25 +55,8 @@ def network() -> Iterator[str]:
     """With the simulator in it, at http://simulator:10043."""
     build = the("docker build").replace("docker build", f"{runtime()} build")
     typed(build + (" --format docker" if runtime().endswith("podman") else ""))
-    name = f"ubm-{uuid.uuid4().hex[:8]}"
-    docker("network", "create", name)
-    docker(
-        *(
-            "run",
-            "-d",
-            "--rm",
-            "--name",
-            f"{name}-simulator",
-            "--network",
-            name,
-            "--network-alias",
-            "simulator",
-        ),
-        *(IMAGE, "simulate", "--host", "0.0.0.0"),
-    )
-    yield name
-    docker("rm", "-f", f"{name}-simulator", check=False)
-    docker("network", "rm", name, check=False)
+    with network_with_simulator() as name:
+        yield name
 
 
 def test_a_container_is_run_asked_and_backed_up(network):
