@@ -209,11 +209,11 @@ class Daemon:
             return config.load(path, os.environ | keys)
 
         self.clock, self.chance = clock, random.Random(str(clock()))
-        app.Schedule = Jumping  # type: ignore[assignment, misc]
+        app.Schedule = Jumping  # type: ignore[assignment, misc] # a class of the same shape
         self.app = app.App(load(), load=load, clock=clock)
         self.app.delivery._employ = lambda _: None
         instruments = self.app.instruments
-        instruments.poll_duration = Durations(  # type: ignore[assignment]
+        instruments.poll_duration = Durations(  # type: ignore[assignment] # what is used of a histogram
             instruments.poll_duration, self.chance, lambda: clock().hour == 12 and clock().minute >= 30
         )
         self.heartbeat = instruments.add_heartbeat()

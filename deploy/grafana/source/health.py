@@ -44,45 +44,47 @@ def _age(metric: str, by: str, where: str) -> str:
     return f"(time() - max by ({by}) (ultravox_monitor_{metric}_timestamp_seconds{{{where}}})) / 60"
 
 
+def _either(
+    title: str, description: str, metric: str, good: str, bad: str, *, empty: str = "unknown"
+) -> tuple[int, Json]:
+    """A tile for a metric that is 1 or 0, in words."""
+    tile = stat(
+        title,
+        description,
+        Query(f"min({metric})"),
+        unit="none",
+        empty=empty,
+        texts=mapping({1: (good, GREEN), 0: (bad, RED)}),
+        filled=True,
+    )
+    return 3, tile
+
+
 def _tiles() -> list[tuple[int, Json]]:
     failing = f"sum(rate(ultravox_monitor_poll_failures_total{{{HERE}}}{RATE}))\n/ (sum(rate(ultravox_monitor_polls_total{{{HERE}}}{RATE})) > 0)"
     latency = f"histogram_quantile(0.95, sum by (le) (rate(ultravox_monitor_poll_duration_seconds_bucket{{{HERE}}}{RATE})))"
     return [
-        (
-            3,
-            stat(
-                "Scraped",
-                "Whether Prometheus reaches the monitor.",
-                Query(f"min(up{{{MONITOR}}})"),
-                unit="none",
-                empty="no such instance",
-                texts=mapping({1: ("up", GREEN), 0: ("down", RED)}),
-                filled=True,
-            ),
+        _either(
+            "Scraped",
+            "Whether Prometheus reaches the monitor.",
+            f"up{{{MONITOR}}}",
+            "up",
+            "down",
+            empty="no such instance",
         ),
-        (
-            3,
-            stat(
-                "State file",
-                "Whether the monitor can write what it must not forget. If not, what it decides is forgotten at a restart.",
-                Query(f"min(ultravox_monitor_store_writable{{{MONITOR}}})"),
-                unit="none",
-                empty="unknown",
-                texts=mapping({1: ("writable", GREEN), 0: ("failing", RED)}),
-                filled=True,
-            ),
+        _either(
+            "State file",
+            "Whether the monitor can write what it must not forget. If not, what it decides is forgotten at a restart.",
+            f"ultravox_monitor_store_writable{{{MONITOR}}}",
+            "writable",
+            "failing",
         ),
-        (
-            3,
-            stat(
-                "Configuration",
-                "Whether the latest attempt to load it succeeded. If not, the one before it is in force.",
-                Query(f"min(ultravox_monitor_config_last_reload_successful{{{MONITOR}}})"),
-                unit="none",
-                empty="unknown",
-                texts=mapping({1: ("loaded", GREEN), 0: ("refused", RED)}),
-                filled=True,
-            ),
+        _either(
+            "Configuration",
+            "Whether the latest attempt to load it succeeded. If not, the one before it is in force.",
+            f"ultravox_monitor_config_last_reload_successful{{{MONITOR}}}",
+            "loaded",
+            "refused",
         ),
         (
             3,
