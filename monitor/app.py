@@ -90,6 +90,7 @@ class App:
             self.schedule,
             clock,
             reload=lambda: self._reload(asked_for=True),
+            started_at=clock(),
         )
         self.heartbeat = Heartbeat(self._vitals, clock=clock, instruments=self.instruments)
         self._systemd = Systemd(os.environ)
@@ -207,6 +208,7 @@ class App:
         self.heartbeat.use(config.heartbeat)
         self._files.look_at(config.sources)
         self.instruments.loaded(successful=True, now=self._clock())
+        self.surface.reload_error = None
         logger.info(
             "configuration loaded",
             extra={"added": len(plan.added), "kept": len(plan.kept), "dropped": len(plan.dropped)},
@@ -214,6 +216,7 @@ class App:
 
     def _refused(self, error: Exception) -> ReloadRefusedError:
         self.instruments.loaded(successful=False, now=self._clock())
+        self.surface.reload_error = str(error)
         logger.error("configuration refused, the old one goes on", extra={"error": str(error)})
         return ReloadRefusedError(str(error))
 

@@ -16,16 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from monitor import pace, throttles, words
+from monitor import curves, pace, throttles, words
 from monitor.model import (
     Assessment,
     Circumstances,
     Failing,
     FailureReason,
     Observation,
+    Point,
     Progress,
     Sample,
     State,
+    StateChange,
 )
 
 FRESH_SILENCE = timedelta(minutes=5)
@@ -33,6 +35,9 @@ FRESH_SILENCE = timedelta(minutes=5)
 
 GAP_INTERVALS = 3
 """An observation later than this many poll intervals after the one before ends a gap."""
+
+MOST_CHANGES = 40
+"""Changes of state that are kept of a batch, the latest: what its page tells of its past."""
 
 GONE_AFTER = 3
 """404 answers in a row before a batch is believed to be gone."""
@@ -82,6 +87,7 @@ def observe(
             end_seen=1 if seen.ended_at is not None else 0,
             samples=(Sample(0.0, seen.completed),),
             marks=throttles.marked((), seen),
+            curve=(_point(seen.at, seen.completed),),
         )
 
     elapsed = seen.at - before.last.at
@@ -110,6 +116,7 @@ def observe(
 
     expected_seconds = before.expected_seconds + _expected_between(before, seen, started).total_seconds()
     best = max(before.best_completed, seen.completed)
+    over = seen.ended_at is not None and not progressed and before.last.ended_at is not None
     return Progress(
         first_seen_at=before.first_seen_at,
         last=seen,
@@ -124,7 +131,12 @@ def observe(
         paused_seconds=before.paused_seconds
         + (elapsed.total_seconds() if seen.paused and before.last.paused else 0.0),
         marks=throttles.marked(before.marks if seen.throttle == before.last.throttle else (), seen),
+        curve=before.curve if over else curves.traced(before.curve, _point(seen.at, best)),
     )
+
+
+def _point(at: datetime, completed: int) -> Point:
+    return Point(int(at.timestamp()), completed)
 
 
 def _not_after(before: Progress, now: datetime) -> Progress:
@@ -262,6 +274,16 @@ def assess(
         projected_missed_range=foreseen.missed_range,
         needed_calls_per_second=foreseen.needed_calls_per_second,
     )
+
+
+def changed(
+    before: tuple[StateChange, ...], assessment: Assessment, now: datetime
+) -> tuple[StateChange, ...]:
+    """The changes of state with the one that this assessment is, if it is one. Being unknown is where all begin."""
+    state = assessment.state
+    if state is (before[-1].state if before else State.UNKNOWN):
+        return before
+    return (*before, StateChange(now, state, assessment.why))[-MOST_CHANGES:]
 
 
 def _stall_limit(progress: Progress | None, rules: Rules, around: Circumstances) -> timedelta:

@@ -31,6 +31,8 @@ class Surface:
     schedule: Schedule
     clock: Clock
     reload: Callable[[], Coroutine[Any, Any, None]]
+    started_at: datetime
+    reload_error: str | None = None
     _ready: bool = False
 
     def snapshot(self) -> Snapshot:
@@ -43,6 +45,8 @@ class Surface:
             discoveries=self.rounds.discoveries(),
             mutes=self.delivery.mutes(),
             store_writable=self.store.writable,
+            started_at=self.started_at,
+            reload_error=self.reload_error,
         )
 
     def explain(self, batch_id: str) -> list[tuple[Status, tuple[Explanation, ...]]]:

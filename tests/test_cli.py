@@ -15,6 +15,7 @@ from samples import NOW, account, status
 
 from monitor import __version__
 from monitor.alerts import KINDS, Policy
+from monitor.choice import Choice, choose
 from monitor.cli import cli
 from monitor.explain import explain
 from monitor.model import Snapshot
@@ -36,7 +37,7 @@ def daemon():
     foreign |= {"/empty/api/v1/batches": {"data": {}}, "/empty/api/v1/alerts": {"data": {}}}
     paths = foreign | {
         "/-/healthy": "healthy",
-        "/api/v1/batches": answers.batches(snapshot),
+        "/api/v1/batches": answers.batches(snapshot, choose(snapshot.batches, Choice())),
         "/api/v1/alerts": answers.alerts(snapshot),
         "/api/v1/explain?batch_id=3c90": answers.explanations(
             status(), explain(status(), account(), Policy(), NOW), NOW

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from monitor.model.alert import AlertState, Labels
 
@@ -113,6 +114,13 @@ class Mark:
     completed: int
 
 
+class Point(NamedTuple):
+    """A point of the curve that people look at: how many calls were completed at which instant."""
+
+    at: int  # Unix seconds, the API's clock
+    completed: int
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """All that good observations of one batch have taught us. It survives a restart."""
@@ -129,6 +137,7 @@ class Progress:
     samples: tuple[Sample, ...] = ()
     paused_seconds: float = 0.0  # time between observations that both said paused
     marks: tuple[Mark, ...] = ()  # what the throttle of this batch has let through; () without a throttle
+    curve: tuple[Point, ...] = ()  # of its life with us, by the wall clock; thinned, its shape kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +217,15 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
+class StateChange:
+    """When a batch was seen to be in another state than before, and why. It survives a restart."""
+
+    at: datetime  # our clock
+    state: State
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """What is true around a batch: it explains silence, and bounds how fast the batch can be."""
 
@@ -245,6 +263,7 @@ class Status:
     outcomes: Outcomes | None = None  # None: not read yet
     failed_calls: FailedCalls | None = None  # None: not asked for, or not known
     alerts: tuple[AlertState, ...] = ()
+    changes: tuple[StateChange, ...] = ()  # the latest last; the last is the state it is in
 
     @property
     def key(self) -> BatchKey:

@@ -48,6 +48,8 @@ class Snapshot:
     discoveries: tuple[DiscoveryStatus, ...] = ()
     mutes: tuple[Mute, ...] = ()
     store_writable: bool = True
+    started_at: datetime | None = None  # since when this process watches
+    reload_error: str | None = None  # why the configuration that lies there is not in effect; None: it is
 
     @property
     def alerts(self) -> tuple[AlertState, ...]:

@@ -133,7 +133,8 @@ class Poller:
             failing = evaluate.failed(before.failing, seen.reason, str(seen), now)
             after = replace(after, failing=failing)
         assessment = evaluate.assess(after.progress, after.failing, watch.rules, after.around)
-        after = self.book.named(replace(after, assessment=assessment))
+        changes = evaluate.changed(before.changes, assessment, now)
+        after = self.book.named(replace(after, assessment=assessment, changes=changes))
         told = decisions.decide_batch(
             after,
             account.status,

@@ -133,6 +133,7 @@ class Book:
                 last_success_at=record.last_success_at if record else None,
                 outcomes=record.outcomes if record else None,
                 alerts=record.alerts if record else (),
+                changes=record.changes if record else (),
             )
         )
         if account := self.accounts.get(watch.target.account):

@@ -22,6 +22,7 @@ from monitor.model import (
     Notification,
     Outcomes,
     Progress,
+    StateChange,
     Status,
 )
 
@@ -39,6 +40,7 @@ class BatchRecord:
     alerts: tuple[AlertState, ...] = ()
     dropped_at: datetime | None = None  # since when it is no longer watched
     outcomes: Outcomes | None = None
+    changes: tuple[StateChange, ...] = ()
 
     @classmethod
     def of(cls, status: Status) -> Self:
@@ -52,6 +54,7 @@ class BatchRecord:
             status.last_success_at,
             status.alerts,
             outcomes=status.outcomes,
+            changes=status.changes,
         )
 
 

@@ -1,4 +1,4 @@
-"""The JSON answers of `/api/v1/…`, and the order in which views list batches: worst first.
+"""The JSON answers of `/api/v1/…`.
 
 Pure: plain dictionaries from a Snapshot. Names follow the metrics; times are RFC 3339, UTC.
 """
@@ -10,7 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from monitor import __version__, messages
+from monitor import __version__, curves, glossary, messages
+from monitor.choice import SEVERITIES, Chosen, at_risk
 from monitor.explain import Explanation
 from monitor.model import (
     AccountStatus,
@@ -19,49 +20,34 @@ from monitor.model import (
     Failing,
     Outcomes,
     Phase,
-    Severity,
+    QueueStatus,
     Snapshot,
-    State,
     Status,
 )
+from monitor.outlook import outlook
 
-_WORST_FIRST = (
-    State.STALLED,
-    State.OVERDUE,
-    State.GONE,
-    State.INCOMPLETE,
-    State.PAUSED,
-    State.UNKNOWN,
-    State.RUNNING,
-    State.WAITING,
-    State.ENDED,
-)
-_SEVERITY_ORDER = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
+RECENT_PACES = 16
+"""Equal parts of the time a batch has been watched, for each of which its pace is told."""
 
 
-def worst_first(batches: tuple[Status, ...]) -> list[Status]:
-    """By state, then those whose window closes first, then by name."""
-
-    def rank(status: Status) -> tuple[int, float, str, str]:
-        end = status.progress.last.window_end if status.progress else None
-        return (
-            _WORST_FIRST.index(status.assessment.state),
-            end.timestamp() if end else float("inf"),
-            status.batch,
-            str(status.key),
-        )
-
-    return sorted(batches, key=rank)
-
-
-def batches(snapshot: Snapshot) -> dict[str, Any]:
-    """The answer of `/api/v1/batches`."""
+def batches(snapshot: Snapshot, chosen: Chosen) -> dict[str, Any]:
+    """The answer of `/api/v1/batches`: the batches asked for, and how the monitor itself does."""
     return success(
         {
             "at": time(snapshot.at),
             "version": __version__,
-            "batches": [_batch(status) for status in worst_first(snapshot.batches)],
+            "started": time(snapshot.started_at),
+            "store_writable": snapshot.store_writable,
+            "reload_error": snapshot.reload_error,
+            "batches": [_batch(status) for status in chosen.rows],
+            "matching": chosen.matching,
+            "page": chosen.page,
+            "pages": chosen.pages,
+            "states": {state.value: count for state, count in chosen.states.items()},
+            "at_risk": chosen.at_risk,
+            "firing": {severity.value: count for severity, count in chosen.severities.items()},
             "accounts": [_account(account) for account in snapshot.accounts],
+            "receivers": [_receiver(queue) for queue in snapshot.queues],
             "discoveries": [
                 {
                     "account": one.account,
@@ -76,10 +62,15 @@ def batches(snapshot: Snapshot) -> dict[str, Any]:
 
 def alerts(snapshot: Snapshot) -> dict[str, Any]:
     """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first."""
-    found = [_labelled(subject, state) for subject, state in _standing(snapshot)]
+    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in standing(snapshot)]})
+
+
+def standing(snapshot: Snapshot) -> list[AlertState]:
+    """The alerts that are pending or firing: what fires first, of that the worst, of that the latest."""
+    found = [labelled(subject, state) for subject, state in _standing(snapshot)]
     found.sort(key=lambda state: state.since, reverse=True)
-    found.sort(key=lambda state: (state.phase is not Phase.FIRING, _SEVERITY_ORDER.index(state.severity)))
-    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in found]})
+    found.sort(key=lambda state: (state.phase is not Phase.FIRING, SEVERITIES.index(state.severity)))
+    return found
 
 
 def explanations(status: Status, found: Iterable[Explanation], now: datetime) -> dict[str, Any]:
@@ -98,6 +89,10 @@ def explanations(status: Status, found: Iterable[Explanation], now: datetime) ->
                 }
                 for one in found
             ],
+            "curve": [list(point) for point in status.progress.curve] if status.progress else [],
+            "changes": [
+                {"at": time(one.at), "state": one.state.value, "why": one.why} for one in status.changes
+            ],
         }
     )
 
@@ -115,7 +110,7 @@ def _standing(snapshot: Snapshot) -> Iterator[tuple[Status | AccountStatus, Aler
                 yield subject, state
 
 
-def _labelled(subject: Status | AccountStatus, state: AlertState) -> AlertState:
+def labelled(subject: Status | AccountStatus, state: AlertState) -> AlertState:
     """A pending alert has no labels of its own yet: those that it would fire with now."""
     if state.labels:
         return state
@@ -138,7 +133,10 @@ def _batch(status: Status) -> dict[str, Any]:
         "agent": status.agent,
         "labels": dict(status.target.labels),
         "state": assessed.state.value,
+        "state_since": time(status.changes[-1].at) if status.changes else None,
         "why": assessed.why,
+        "outlook": outlook(status),
+        "at_risk": at_risk(status),
         "completion_ratio": assessed.completion_ratio,
         "idle_seconds": assessed.idle_seconds,
         "stall_after_seconds": assessed.stall_after_seconds,
@@ -147,13 +145,14 @@ def _batch(status: Status) -> dict[str, Any]:
         "projected_missed_calls": assessed.projected_missed,
         "projected_missed_calls_range": assessed.projected_missed_range,
         "needed_calls_per_second": assessed.needed_calls_per_second,
+        "recent_paces": curves.paces(status.progress.curve, RECENT_PACES) if status.progress else (),
         "outcomes": None if status.outcomes is None else _outcomes(status.outcomes),
         "last_success": time(status.last_success_at),
         "last_poll": time(status.last_poll_at),
         "next_poll": time(status.next_poll_at),
         "failing": _failing(status.failing),
         "alerts": [
-            _alert(_labelled(status, state)) for state in status.alerts if state.phase is not Phase.TOLD
+            _alert(labelled(status, state)) for state in status.alerts if state.phase is not Phase.TOLD
         ],
     }
     if status.progress is not None:
@@ -187,14 +186,26 @@ def _account(account: AccountStatus) -> dict[str, Any]:
         "active_calls": account.active_calls,
         "allowed_concurrent_calls": account.allowed_concurrent_calls,
         "alerts": [
-            _alert(_labelled(account, state)) for state in account.alerts if state.phase is not Phase.TOLD
+            _alert(labelled(account, state)) for state in account.alerts if state.phase is not Phase.TOLD
         ],
+    }
+
+
+def _receiver(queue: QueueStatus) -> dict[str, Any]:
+    return {
+        "receiver": queue.receiver,
+        "configured": queue.configured,
+        "pending": queue.pending,
+        "oldest_pending": time(queue.oldest_pending_at),
+        "failing_since": time(queue.failing_since),
+        "last_error": queue.last_error,
     }
 
 
 def _alert(state: AlertState) -> dict[str, Any]:
     return {
         "alertname": state.name.value,
+        "meaning": glossary.ALERTS[state.name],
         "state": state.phase.value,
         "severity": state.severity.value,
         "since": time(state.since),
@@ -210,6 +221,7 @@ def _failing(failing: Failing | None) -> dict[str, Any] | None:
         "since": time(failing.since),
         "polls": failing.count,
         "reason": failing.reason.value,
+        "meaning": glossary.FAILURES[failing.reason],
         "error": failing.message,
     }
 

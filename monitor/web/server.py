@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from typing import Any
 
-import jinja2
 from aiohttp import hdrs, web
 
-from monitor import __version__, words
+from monitor import choice
 from monitor.metrics import Instruments, render
-from monitor.model import Phase, Snapshot
-from monitor.web import answers, notifications
+from monitor.web import answers, notifications, page
 from monitor.web.surface import ReloadRefusedError, Surface
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("monitor.web", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_STYLE = resources.files("monitor.web").joinpath("templates/page.css").read_text(encoding="utf-8")
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+_FRESH = {hdrs.CACHE_CONTROL: "no-store"}
 _REQUEST_BODY_LIMIT = 4096
 """Bytes. What is asked here is short."""
-
-_PAGE_RECORDS = 30
-"""Notifications on the page; `/api/v1/notifications` has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +34,13 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
     app = web.Application(client_max_size=_REQUEST_BODY_LIMIT)
     app.add_routes(
         [
-            web.get("/", partial(_page, surface)),
+            web.get("/", partial(page.overview, surface)),
+            web.get("/batches/{batch_id}", partial(page.batch, surface)),
+            web.get("/static/{name}", page.asset),
+            web.get("/favicon.ico", page.favicon),
             web.get("/metrics", partial(_metrics, surface, instruments)),
-            web.get("/api/v1/batches", partial(_json, surface, answers.batches)),
-            web.get("/api/v1/alerts", partial(_json, surface, answers.alerts)),
+            web.get("/api/v1/batches", partial(_batches, surface)),
+            web.get("/api/v1/alerts", partial(_alerts, surface)),
             web.get("/api/v1/explain", partial(_explain, surface)),
             web.get("/api/v1/notifications", partial(notifications.notifications, surface)),
             web.get("/api/v1/mutes", partial(notifications.mutes, surface)),
@@ -98,10 +77,24 @@ async def _metrics(surface: Surface, instruments: Instruments, request: web.Requ
     return web.Response(body=body, headers=headers)
 
 
-async def _json(
-    surface: Surface, answer: Callable[[Snapshot], dict[str, Any]], _: web.Request
-) -> web.Response:
-    return web.json_response(answer(surface.snapshot()), headers={"Cache-Control": "no-store"})
+async def _batches(surface: Surface, request: web.Request) -> web.Response:
+    try:
+        wanted = choice.asked(request.query)
+    except ValueError as error:
+        return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
+    snapshot = surface.snapshot()
+    return await _json(lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
+
+
+async def _alerts(surface: Surface, _: web.Request) -> web.Response:
+    snapshot = surface.snapshot()
+    return await _json(lambda: answers.alerts(snapshot))
+
+
+async def _json(answer: Callable[[], dict[str, Any]]) -> web.Response:
+    """On a thread of its own, as a scrape is: there may be thousands of batches in it."""
+    body = await asyncio.to_thread(lambda: json.dumps(answer()).encode())
+    return page.compressed(web.Response(body=body, content_type="application/json", headers=_FRESH))
 
 
 async def _explain(surface: Surface, request: web.Request) -> web.Response:
@@ -140,24 +133,3 @@ async def _reload(surface: Surface, _: web.Request) -> web.Response:
     except ReloadRefusedError as error:
         return web.Response(status=500, text=f"configuration not reloaded, the old one goes on:\n{error}\n")
     return web.Response(text="configuration reloaded\n")
-
-
-async def _page(surface: Surface, _: web.Request) -> web.Response:
-    snapshot = surface.snapshot()
-    firing = [state for state in snapshot.alerts if state.phase is Phase.FIRING]
-    counts: dict[str, int] = {}
-    batches = answers.worst_first(snapshot.batches)
-    for status in batches:
-        counts[status.assessment.state] = counts.get(status.assessment.state, 0) + 1
-    text = _TEMPLATES.get_template("page.html").render(
-        style=_STYLE,
-        version=__version__,
-        snapshot=snapshot,
-        batches=batches,
-        counts=counts,
-        batch_names={status.key.batch_id: status.batch for status in batches},
-        records=[notifications.record(one) for one in surface.latest_records(_PAGE_RECORDS)],
-        firing=sorted(firing, key=lambda state: state.since, reverse=True),
-        words=words,
-    )
-    return web.Response(text=text, content_type="text/html", headers=_PAGE_HEADERS)
