@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
+.PHONY: help demo run test test-stack test-deploy test-browser test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,13 @@ test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-al
 
 test-deploy: $(VENV)/.deploy  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
 	PATH="$(CURDIR)/$(BIN):$$PATH" DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
+
+$(VENV)/.axe: tests/browser/package-lock.json
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+test-browser: $(VENV)/.views $(VENV)/.axe  ## the pages in a real Chromium, and what keeps people from using them; needs chromium and npm
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
