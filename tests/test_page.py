@@ -164,7 +164,7 @@ async def test_more_alerts_than_fit_are_counted(ask, daemon):
     )
     _, _, page = await ask("/")
     assert page.count('<li class="alert') == 6
-    assert "and 3 alerts more" in text_of(page)
+    assert "9 alerts in all: the batches of which one fires" in text_of(page)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from monitor import curves, glossary
 from monitor.model import Observation, Outcomes, State, Status
 
 SPARKLINE = (72, 18)
-CHART = (960, 240)
+CHART = (960, 220)
 """Width and height of the pictures."""
 
 _PARTS = 18  # of a sparkline
@@ -74,7 +74,7 @@ def chart(status: Status, now: datetime) -> Chart | None:
     first = datetime.fromtimestamp(curve[0].at, UTC) if curve else seen.at
     start = min(first, max(seen.created, seen.window_start or seen.created))
     latest = seen.ended_at or max(now, seen.at)
-    end = max(filter(None, (latest, seen.window_end, start + timedelta(minutes=5))))
+    end = max(filter(None, (latest, seen.window_end, start + timedelta(minutes=1))))
     estimated = status.assessment.estimated_end
     if estimated is not None:
         end = max(end, min(estimated, start + (end - start) * _SPARE))

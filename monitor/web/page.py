@@ -193,7 +193,6 @@ def _overview(snapshot: Snapshot, asked: Choice, records: tuple[Record, ...], er
         rows=[_Row(status, snapshot) for status in chosen.rows],
         everything=len(snapshot.batches),
         firing=firing[:_ALERTS],
-        more_firing=len(firing) - len(firing[:_ALERTS]),
         states=choice.WORST_FIRST,
         sorts=Sort,
         link=lambda **changes: _link(asked, **changes),

@@ -69,7 +69,7 @@ def test_tiles_alerts_accounts_receivers_and_what_was_told_are_on_it(site, visit
     expect(fires).to_contain_text("Cause: ")
     expect(page.get_by_role("region", name="Accounts")).to_contain_text("agency answers")
     expect(page.get_by_role("region", name="Receivers")).to_contain_text("crm nothing waits")
-    expect(page.get_by_role("region", name="Notifications")).to_contain_text("BatchOverdue, first")
+    expect(page.get_by_role("region", name="Notifications")).to_contain_text("BatchOverdue fires")
     expect(page.get_by_role("contentinfo")).to_contain_text(
         re.compile(r"Batch Monitor \d+\.\d+\.\d+, up for \d+")
     )
@@ -195,7 +195,7 @@ def test_a_batch_has_its_curve_its_outcomes_its_reasons_and_its_past(site, visit
         "0 answers in a row that it is not found"
     )
     past = page.get_by_role("region", name="What happened")
-    expect(past).to_contain_text(re.compile("BatchWindowAtRisk first to crm"))
+    expect(past).to_contain_text("BatchWindowAtRisk fires, to crm")
     expect(past).to_contain_text("delivered")
     expect(past.get_by_role("listitem").last).to_contain_text("running")
     page.get_by_role("link", name="All batches").click()
