@@ -96,7 +96,7 @@ image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11
 dashboards: $(VENV)/.dev  ## write deploy/grafana/dashboards from their source
 	$(BIN)/python -m deploy.grafana.source
 
-pictures: $(VENV)/.dev  ## draw docs/images anew; needs prometheus, promtool and grafana-preview
+pictures: $(VENV)/.views  ## draw docs/images anew; needs chromium, prometheus, promtool and grafana-preview
 	$(BIN)/python -m tests.deploy.pictures
 
 manifests: $(VENV)/.dev  ## write the PrometheusRule of deploy/kubernetes from deploy/prometheus/rules
