@@ -214,6 +214,10 @@ class Client:
         """Close the connections. What is asked afterwards opens new ones."""
         await self._transport.close()
 
+    async def retire(self) -> None:
+        """Close the connections once what is being asked has been answered: nobody new will ask."""
+        await self._transport.retire()
+
     async def _items(
         self, endpoint: str, path: str, model: type[_Item], *, query: dict[str, str] | None = None
     ) -> AsyncIterator[list[_Item]]:

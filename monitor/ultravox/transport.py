@@ -100,6 +100,8 @@ class Transport:
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
+        self._asking = 0  # requests under way, those that wait for their turn included
+        self._retired = False
 
     @property
     def paused(self) -> bool:
@@ -108,9 +110,21 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = (
+            self._session,
+            None,
+        )  # before anything waits: nobody is to find one that is closing
+        if session is not None:
+            await session.close()
+
+    async def retire(self) -> None:
+        """Close the connections as soon, and as often, as nobody asks.
+
+        Who has begun to ask may take long: it waits for its turn, for the end of a pause, and reads page after page.
+        """
+        self._retired = True
+        if not self._asking:
+            await self.close()
 
     async def get(
         self,
@@ -122,7 +136,18 @@ class Transport:
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer[_Model]:
         """The answer. All errors of asking are wrapped here, once: UltravoxError."""
-        await self._limiter.acquire(urgency)
+        self._asking += 1
+        try:
+            await self._limiter.acquire(urgency)
+            return await self._ask(endpoint, path, model, query)
+        finally:
+            self._asking -= 1
+            if self._retired and not self._asking:
+                await self.close()
+
+    async def _ask(
+        self, endpoint: str, path: str, model: type[_Model], query: Mapping[str, str]
+    ) -> Answer[_Model]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         status: int | None = None
