@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-browser test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
+.PHONY: help demo run test test-stack test-deploy test-browser test-chaos soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-browser: $(VENV)/.views $(VENV)/.axe  ## the pages in a real Chromium, and 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+soak: $(VENV)/.dev  ## does anything grow in an hour of 2,000 batches, faults and reloads? SOAK_MINUTES=5 for a smaller one
+	$(BIN)/python -m tests.soak
 
 format: $(VENV)/.dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
