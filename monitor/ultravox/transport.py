@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from monitor import __version__
 from monitor.clock import Clock
 from monitor.model import FailureReason, Urgency
+from monitor.resolver import Resolver
 from monitor.retry_after import retry_after
 from monitor.ultravox import payload
 from monitor.ultravox.limiter import Limiter
@@ -185,7 +186,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 # Not aiohttp's 100 connections: as many requests that hang would hold up all that do not.
                 # No more are open than the limiter lets start within one timeout.
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()),
                 headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
