@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from monitor import choice
 from monitor.metrics import Instruments, render
 from monitor.web import answers, notifications, page
+from monitor.web.listening import listen
 from monitor.web.surface import ReloadRefusedError, Surface
 
 _FRESH = {hdrs.CACHE_CONTROL: "no-store"}
@@ -58,7 +59,8 @@ async def serve(settings: Settings, surface: Surface, instruments: Instruments) 
     """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
     runner = web.AppRunner(_application(surface, instruments), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
-    await web.TCPSite(runner, settings.host or None, settings.port).start()
+    for sock in await listen(settings.host or None, settings.port):
+        await web.SockSite(runner, sock).start()
     return runner
 
 
