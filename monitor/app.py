@@ -39,9 +39,10 @@ FILE_CHECK = 10.0
 """Seconds between two looks at the configuration's files."""
 
 POLL_PATIENCE = timedelta(seconds=1)
-SEND_PATIENCE = timedelta(seconds=7)
-"""How long polls and what is being sent may take after SIGTERM; with the rest it stays below the ten seconds
-after which container runtimes kill. A poll that is cut off is repeated after the restart.
+SEND_PATIENCE = timedelta(seconds=6)
+END_WITHIN = timedelta(seconds=9)
+"""How long polls, what is being sent, and all of the end may take after SIGTERM: container runtimes kill after ten
+seconds. What is left of them is the disk's. A poll that is cut off is repeated after the restart.
 """
 
 PRUNE_EVERY = timedelta(hours=1)
@@ -156,7 +157,9 @@ class App:
         return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
     async def shut_down(self) -> None:
-        """Stop polling, finish what is being sent, close everything."""
+        """Stop polling, finish what is being sent, close everything; all of it within END_WITHIN, come what may."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + END_WITHIN.total_seconds()
         self._systemd.stopping()
         await self.heartbeat.stop()
         await self.schedule.stop(POLL_PATIENCE)
@@ -164,12 +167,16 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        closing = asyncio.create_task(self._stop_answering())
         await self.delivery.stop(SEND_PATIENCE)
         await close_clients(self.book.accounts.values())
+        await closing
+        await self.store.close(timedelta(seconds=until - loop.time()))
+        logger.info("stopped")
+
+    async def _stop_answering(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        await self.store.close()
-        logger.info("stopped")
 
     # Configuration
 
