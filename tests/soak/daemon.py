@@ -16,8 +16,10 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from monitor import app
+from monitor import alerts, app, cadence, conditions
+from monitor.delivery import queue
 from monitor.notify import alertmanager
+from monitor.rounds import discovery
 from monitor.schedule import SpreadTrigger
 from monitor.store import file
 
@@ -25,7 +27,9 @@ EVERY = 5.0
 LOOK = 0.1  # seconds between two looks at how late the event loop is
 
 SHORTENED = timedelta(minutes=1)
-"""For this long is kept what is settled, dropped or resolved; what fires, five times as long."""
+"""For this long is kept what is settled, dropped or resolved; what has ended or is gone, twice as long; what fires, five
+times. Whoever fails is tried again within a third of it.
+"""
 
 
 class Watch:
@@ -81,6 +85,11 @@ def install(watch: Watch) -> None:
     alertmanager.ENDS_AFTER = 4 * alertmanager.RESEND_EVERY
     alertmanager.RESOLVED_FOR = SHORTENED
     alertmanager.HOLD_FIRING = timedelta(seconds=30)
+    for module in (alerts, cadence, alertmanager):
+        module.ONE_SHOT_FOR = 2 * SHORTENED
+    for module in (conditions, discovery):
+        module.FORGET_GONE_AFTER = 2 * SHORTENED
+    queue.RETRY_CAP = timedelta(seconds=20)
     watch.time_polls()
     start = app.App.start
 

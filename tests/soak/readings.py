@@ -10,6 +10,7 @@ from pathlib import Path
 _STATE = re.compile(r'^ultravox_monitor_batches\{state="(\w+)"\} (\S+)', re.MULTILINE)
 _SKIPPED = re.compile(r"^ultravox_monitor_polls_skipped_total\{[^}]*\} (\S+)", re.MULTILINE)
 _POLLS = re.compile(r"^ultravox_monitor_polls_total\{[^}]*\} (\S+)", re.MULTILINE)
+_PENDING = re.compile(r"^ultravox_monitor_notifications_pending\{[^}]*\} (\S+)", re.MULTILINE)
 _TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024
 
@@ -37,9 +38,10 @@ def files(state: Path) -> dict[str, float]:
 
 
 def metrics(text: str) -> dict[str, float]:
-    """Of a scrape: how many batches are watched, polled so far, skipped so far."""
+    """Of a scrape: how many batches are watched, messages wait; and polls so far, skipped ones so far."""
     return {
         "batches": sum(float(value) for _, value in _STATE.findall(text)),
+        "pending": sum(map(float, _PENDING.findall(text))),
         "polls": sum(map(float, _POLLS.findall(text))),
         "skipped": sum(map(float, _SKIPPED.findall(text))),
     }

@@ -26,7 +26,7 @@ class Size:
     @classmethod
     def of(cls, minutes: float) -> Size:
         """What goes well into a run of this length: every batch of the start must be gone before it is judged."""
-        return cls(2000, (4.0, 12.0)) if minutes >= 30 else cls(400, (0.8, 1.6))
+        return cls(2000, (6.0, 14.0)) if minutes >= 30 else cls(400, (0.8, 1.6))
 
 
 Document = dict[str, Any]
@@ -145,7 +145,7 @@ def configuration(
                 "discover": {"interval": "20s", "keep_ended_for": "2m"},
             }
         )
-    alert = {"repeat_every": "1m"}
+    alert = {"repeat_every": "5m"}
     return {
         "accounts": accounts,
         "poll": {"interval": POLL, "timeout": "4s", "outcomes_interval": "5m", "account_interval": "5s"},

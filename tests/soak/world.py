@@ -50,6 +50,7 @@ BOUNDS = {
     "polls skipped a minute": Bound(0.25, 10),
     "processor, % of a core": Bound(0.15, 3),
     "batches watched": Bound(0.05, 50),
+    "messages that wait": Bound(0.5, 200),
 }
 """What is read, and how far it may rise from the first third to the last, and lean in an hour."""
 
@@ -238,6 +239,7 @@ class World:
                     self._note("polls skipped a minute", max(0, found["skipped"] - seen["skipped"]) / minutes)
                 self.counts["polls"] += max(0, round(found["polls"] - seen["polls"]))
                 self._note("batches watched", found["batches"])
+                self._note("messages that wait", found["pending"])
                 seen = found | {"at": started}
             await asyncio.sleep(max(0.1, SCRAPE_EVERY - (time.monotonic() - started)))
 
