@@ -30,7 +30,7 @@ def noisy(value, spread: float):
         (lambda at: 100 - at / 60, None),  # to fall is no fault
         (lambda at: 100 if at % 300 else 10_000, None),  # bursts
         (lambda at: 1000 if at < 600 else 100, None),  # before it was steady
-        (lambda at: 100 + at / 3600 * 40, "rose by 24"),
+        (lambda at: 100 + at / 3600 * 40, "rose by 22"),
         (noisy(lambda at: 100 + at / 3600 * 40, 40), "rose by 2"),
         (lambda at: 100 + at / 3600 * 15, "leans by 15"),  # a leak that a third does not show
         (lambda at: 100 if at < 2700 else 200, "rose by 100"),
