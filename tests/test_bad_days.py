@@ -6,8 +6,10 @@ Days that need a process of their own are in test_days.py; docs/bad-days.md is t
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import time_machine
@@ -108,3 +110,24 @@ async def test_the_health_of_a_scheduler_is_told_by_the_loop_s_clock(tmp_path, s
         move(timedelta(days=7))
         daemon.app.schedule._canary_at -= schedule.CANARY_DEAD_AFTER
         assert not daemon.app.surface.healthy()
+
+
+# The table of them
+
+
+def rows() -> list[tuple[str, str]]:
+    """(file, test) of everything that docs/bad-days.md points to."""
+    text = (Path(__file__).parents[1] / "docs/bad-days.md").read_text()
+    found = []
+    for file, tests in re.findall(r"`(test_\w+\.py)`: ((?:`test_\w+`(?:, )?)+)", text):
+        found += [(file, name) for name in re.findall(r"`(\w+)`", tests)]
+    return found
+
+
+def test_the_table_points_to_many_tests():
+    assert len(rows()) > 40
+
+
+@pytest.mark.parametrize(("file", "name"), rows(), ids=lambda part: part.removeprefix("test_"))
+def test_what_the_table_points_to_is_there(file, name):
+    assert f"def {name}(" in (Path(__file__).parent / file).read_text()
