@@ -58,9 +58,26 @@ def main() -> None:
     metavar="[HOST]:PORT",
     help="Overrides web.listen_address of the configuration.",
 )
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TLS and passwords, in the format of Prometheus' exporters. Overrides web.config_file of the configuration.",
+)
+@click.option(
+    "--web.read-only", "read_only", is_flag=True, help="Take no mute, no test alert and no reload over HTTP."
+)
 @_LOG_LEVEL
 @_LOG_FORMAT
-def run(config_file: Path | None, listen_address: str | None, log_level: str, log_format: str) -> None:
+def run(
+    config_file: Path | None,
+    listen_address: str | None,
+    web_config_file: Path | None,
+    log_level: str,
+    log_format: str,
+    *,
+    read_only: bool,
+) -> None:
     """Run the daemon.
 
     Without a configuration file it finds and watches every batch of the account whose key is in the
@@ -85,11 +102,13 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     from monitor.store import StoreError
 
     formatter = log.set_up(log_level, log_format)
-    load = (
-        partial(config.load, config_file, os.environ, listen_address=listen_address)
+    read = (
+        partial(config.load, config_file, os.environ)
         if config_file
-        else partial(config.load_default, os.environ, listen_address=listen_address)
+        else partial(config.load_default, os.environ)
     )
+
+    load = partial(read, listen_address=listen_address, web_config_file=web_config_file, read_only=read_only)
 
     async def daemon() -> None:
         await App(load(), load=load, clock=clock.utc_now, hide=formatter.hide).run()
