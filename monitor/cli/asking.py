@@ -14,19 +14,16 @@ from typing import Any
 import click
 
 from monitor import __version__
+from monitor.cli.http_client import ask, daemon_options
 from monitor.cli.shared import fail
 
 _HTTP_TIMEOUT = 10.0
 _HEALTH_TIMEOUT = 4.0  # less than container runtimes give a health check
 _TEST_TIMEOUT = 90.0  # a receiver that hangs is waited for by the daemon first
 
-_URL = click.option(
-    "--url", default="http://localhost:10042", show_default=True, help="Where the daemon answers."
-)
-
 
 @click.command()
-@_URL
+@daemon_options
 def status(url: str) -> None:
     """Show the batches of a running daemon, the worst first, and the alerts that fire.
 
@@ -49,7 +46,7 @@ def status(url: str) -> None:
 
 @click.command()
 @click.argument("batch_id")
-@_URL
+@daemon_options
 def explain(batch_id: str, url: str) -> None:
     """Say why each alert of a batch fires or does not, with the numbers, and when it would.
 
@@ -73,7 +70,7 @@ def explain(batch_id: str, url: str) -> None:
 @click.command()
 @click.argument("batch_id")
 @click.option("--for", "duration", required=True, metavar="DURATION", help="Like 30m, 2h or 1h30m.")
-@_URL
+@daemon_options
 def mute(batch_id: str, duration: str, url: str) -> None:
     """Hold all messages of a batch for a while.
 
@@ -97,7 +94,7 @@ def mute(batch_id: str, duration: str, url: str) -> None:
 
 @click.command()
 @click.argument("batch_id")
-@_URL
+@daemon_options
 def unmute(batch_id: str, url: str) -> None:
     """End a mute now: what was held is told.
 
@@ -110,7 +107,7 @@ def unmute(batch_id: str, url: str) -> None:
 
 @click.command("test-alert")
 @click.option("--receiver", help="Only this one.")
-@_URL
+@daemon_options
 def test_alert(receiver: str | None, url: str) -> None:
     """Send a marked test alert through every receiver, past all queues, filters and mutes.
 
@@ -134,7 +131,7 @@ def test_alert(receiver: str | None, url: str) -> None:
 
 
 @click.command()
-@_URL
+@daemon_options
 def healthcheck(url: str) -> None:
     """Exit with 0 if a daemon is healthy, else with 1: for the health checks of containers.
 
@@ -143,9 +140,9 @@ def healthcheck(url: str) -> None:
     \b
     Example: batch-monitor healthcheck
     """
-    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy knows another localhost
     try:
-        with directly.open(_address(url, "/-/healthy"), timeout=_HEALTH_TIMEOUT):
+        # Not through a proxy, which knows another localhost.
+        with ask(_address(url, "/-/healthy"), timeout=_HEALTH_TIMEOUT, proxies=False):
             click.echo("healthy")
     except urllib.error.HTTPError as error:
         with error:
@@ -165,7 +162,7 @@ def _ask(
             data=None if body is None else json.dumps(body).encode(),
             headers={} if body is None else {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the same
+        with ask(request, timeout=timeout) as answer:
             data: dict[str, Any] = json.load(answer)["data"]
             data.keys()  # AttributeError: it is none of ours
     except urllib.error.HTTPError as error:

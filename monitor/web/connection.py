@@ -59,7 +59,8 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._wire = transport
-        transport.set_write_buffer_limits(0)  # an answer is written when it has left, not when it is buffered
+        # An answer is written when it has left, not when it is buffered. Not 0: asyncio's TLS would pause at nothing.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._wait(HEAD_TIMEOUT)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -62,11 +62,7 @@ class Connections:
         self._guests: dict[_Guest, None] = {}
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-
-    @property
-    def addresses(self) -> list[Any]:
-        """Where is listened."""
-        return [listening.getsockname() for listening in self._sockets]
+        self.addresses: list[Any] = []  # the names of the sockets that listen
 
     async def listen(self, host: str | None, port: int) -> None:
         """Accept from now on. OSError when the address cannot be had."""
@@ -78,6 +74,7 @@ class Connections:
             listening.setblocking(False)
             listening.listen(BACKLOG)
             self._sockets.append(listening)
+            self.addresses.append(listening.getsockname())
         bound.close()
         self._accepting = [asyncio.create_task(self._accept(listening)) for listening in self._sockets]
 
