@@ -30,8 +30,9 @@ CIPHERS = {
 }
 """Go's names, and OpenSSL's: for TLS 1.2. Those of TLS 1.3 cannot be chosen, here as in Go."""
 
-_CLEAR = "-----BEGIN "
-_UNREADABLE = "cannot be used: it is no certificate or key in PEM"
+_CERTIFICATE = (b"-----BEGIN CERTIFICATE", "holds no certificate in PEM")
+_KEY = (b"PRIVATE KEY-----", "holds no private key in PEM")
+"""What must stand in a file, and what is said where it does not."""
 
 
 class TlsError(Exception):
@@ -81,8 +82,8 @@ def load(settings: Settings) -> Tls:
     _load_certificate(context, settings)
     ca = b""
     if settings.client_ca_file is not None:
-        ca = _read("client_ca_file", settings.client_ca_file)
-        with _blamed("client_ca_file", _UNREADABLE):
+        ca = _read("client_ca_file", settings.client_ca_file, *_CERTIFICATE)
+        with _blamed("client_ca_file", "is damaged"):
             context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
         # Optional, so that health checks need none. Who must have one is told so by the route.
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -96,8 +97,8 @@ def load(settings: Settings) -> Tls:
 
 
 def _load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
-    _read("cert_file", settings.cert_file)
-    if b"ENCRYPTED" in _read("key_file", settings.key_file):
+    _read("cert_file", settings.cert_file, *_CERTIFICATE)
+    if b"ENCRYPTED" in _read("key_file", settings.key_file, *_KEY):
         raise TlsError("key_file", "is encrypted: nobody is there to give its passphrase")
     try:
         # The empty passphrase: without one, OpenSSL would ask for it on the terminal.
@@ -109,19 +110,19 @@ def _load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
             raise TlsError(
                 "cert_file", "is too weak for OpenSSL: a short key, or signed with SHA-1"
             ) from None
-        raise TlsError("cert_file", f"{_UNREADABLE}, or what key_file holds is none") from None
-    except (OSError, ValueError):
-        raise TlsError("cert_file", _UNREADABLE) from None
+        raise TlsError("cert_file", "is damaged, or what key_file holds is") from None
+    except (OSError, ValueError):  # gone since it was looked at
+        raise TlsError("cert_file", "cannot be read") from None
 
 
-def _read(key: str, path: Path) -> bytes:
+def _read(key: str, path: Path, needed: bytes, otherwise: str) -> bytes:
     """The file's content. What is said of it never names it: where keys lie is nobody's business."""
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         raise TlsError(key, f"cannot be read: {getattr(error, 'strerror', None) or 'no file'}") from None
-    if _CLEAR.encode() not in content:
-        raise TlsError(key, _UNREADABLE)
+    if needed not in content:
+        raise TlsError(key, otherwise)
     return content
 
 
