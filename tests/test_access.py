@@ -56,6 +56,11 @@ OUTCOMES = [
     ("another scheme", {"Authorization": "Bearer abc"}, 401),
     ("no credentials", {"Authorization": "Basic"}, 401),
     ("not base64", {"Authorization": "Basic !!!"}, 401),
+    (
+        "the right ones, with junk before",
+        {"Authorization": basic()["Authorization"].replace(" ", " !!!")},
+        401,
+    ),
     ("no colon", encoded(b"prometheus"), 401),
     ("unknown user", basic("nobody"), 401),
     ("nobody", basic("", ""), 401),
@@ -157,6 +162,13 @@ async def test_a_password_is_hashed_once_and_then_remembered_until_the_configura
         assert (await door.ask(headers=basic(password="another")))[0] == 200
         door.use(write_web(tmp_path, users={"other": other}))
         assert (await door.ask(headers=basic(password="another")))[0] == 401
+
+
+async def test_of_a_long_password_the_first_72_bytes_count_as_they_do_for_htpasswd(tmp_path):
+    long = bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode()
+    async with opened(write_web(tmp_path, users={"a": long})) as door:
+        assert (await door.ask(headers=basic("a", "x" * 100)))[0] == 200
+        assert (await door.ask(headers=basic("a", "x" * 71)))[0] == 401
 
 
 async def test_a_wrong_password_is_hashed_each_time(guarded, hashed):

@@ -155,6 +155,16 @@ async def test_who_does_not_end_tls_is_cut_off(patience, tmp_path):
         writer.transport.abort()
 
 
+async def test_who_does_not_say_goodbye_is_not_waited_for(patience, tmp_path):
+    patience(GOODBYE_TIMEOUT=SHORT)
+    async with opened(write_web(tmp_path, tls={})) as door:
+        _, writer = await door.knock(tls=client_context())
+        writer.transport.pause_reading()
+        writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await nobody_left_who_asks(door)
+        writer.transport.abort()
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_who_does_not_take_the_answer_is_cut_off(patience, tmp_path, monkeypatch, secure):
     patience(ANSWER_TIMEOUT=SHORT)
@@ -331,6 +341,7 @@ async def test_it_ends_while_people_are_connected(tmp_path):
         await say(reader, writer, "/-/healthy")
         async with asyncio.timeout(10):
             await door.serving.cleanup()
+        assert not door.connections._guests
         for one, wire in [*silent, (reader, writer)]:
             await cut_off(one)
             wire.close()

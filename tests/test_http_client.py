@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
 from doors import AUTHORITY, HASH, PASSWORD, STRANGERS, opened, write_certificate, write_web
 
-from monitor.cli import cli
+from monitor.cli import cli, http_client
+from monitor.config import web_file
+from monitor.web import access, connection, connections, passwords
+
+ROOT = Path(__file__).parent.parent
 
 MUTUAL = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
 RIGHT = {"username": "prometheus", "password": PASSWORD}
@@ -204,3 +210,35 @@ async def test_the_password_goes_to_the_daemon_and_to_nobody_it_points_to(client
     [(first, given), (second, passed_on)] = heard
     assert (first, second, passed_on) == ("/api/v1/batches", "/elsewhere", None)
     assert given.startswith("Basic ")
+
+
+PAGES = [ROOT / "docs/security.md", ROOT / "docs/install.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_pages_show_of_the_file_is_one(page):
+    blocks = re.findall(r"^```yaml\n(basic_auth:.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    for block in blocks:
+        http_client._checked(page, yaml.safe_load(block))
+
+
+def test_the_page_tells_the_limits_that_there_are():
+    text = PAGES[0].read_text("utf-8")
+    for told in (
+        f"{passwords.TRIES}, then one in {passwords.TRY_EVERY:.0f} s",
+        f"{passwords.ADDRESSES:,} |",
+        f"{passwords.THREADS}, {passwords.QUEUE} |",
+        f"{passwords.REMEMBERED} |",
+        f"{connections.MOST_CONNECTIONS}, {connections.MOST_OF_ONE} |",
+        f"TLS handshake | {connections.HANDSHAKE_TIMEOUT:.0f} s",
+        f"{connection.HEAD_TIMEOUT:.0f} s from the connection or its first byte; 8 KiB a line, {connection.HEAD_LINES} headers",
+        f"body | {access.BODY_TIMEOUT:.0f} s, 4 KiB",
+        f"answer | {connection.ANSWER_TIMEOUT:.0f} s",
+        f"two requests | {connection.IDLE_TIMEOUT:.0f} s",
+        f"first {passwords.LONGEST} bytes",
+        f"cost {passwords.COSTS[0]} to {passwords.COSTS[-1]}",
+        *(name for name, why in web_file._CLIENT_AUTH.items() if name),
+        *web_file._HEADERS,
+    ):
+        assert told in text, told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 import warnings
 
@@ -51,6 +52,28 @@ async def test_who_does_not_know_the_authority_does_not_talk_to_us(tmp_path):
         with pytest.raises(ssl.SSLCertVerificationError):
             await door.ask(tls=client_context(authority=STRANGERS))
         assert (await door.ask(tls=client_context()))[0] == 200
+
+
+async def test_a_page_of_many_batches_comes_whole_and_compressed(tmp_path):
+    """Those are compressed while they are sent, all at once, and say how long they are."""
+    from samples import NOW, account, batch_key, status
+
+    from monitor.model import Snapshot
+
+    rows = tuple(status(key=batch_key(number)) for number in range(300))
+    async with opened(write_web(tmp_path, tls={})) as door:
+        door.daemon.shown = Snapshot(NOW, rows, (account(),))
+        reader, writer = await door.knock(tls=client_context())
+        writer.write(
+            b"GET /api/v1/batches?limit=300 HTTP/1.1\r\nHost: a\r\n"
+            b"Accept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        )
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert len(gzip.decompress(body)) > 200_000
+        _, _, plain = await door.ask("/api/v1/batches?limit=300", tls=client_context())
+        assert plain.encode() == gzip.decompress(body)
 
 
 async def test_an_answer_of_some_megabytes_comes_whole(tmp_path, monkeypatch):

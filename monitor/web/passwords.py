@@ -207,7 +207,4 @@ class Passwords:
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
-    try:
-        return bcrypt.checkpw(password[:LONGEST], hashed)
-    except ValueError:  # nothing that can be hashed
-        return False
+    return bcrypt.checkpw(password[:LONGEST], hashed)
