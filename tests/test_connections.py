@@ -253,6 +253,33 @@ async def test_a_body_that_is_too_large_is_refused(sent):
         writer.close()
 
 
+async def test_a_body_that_is_broken_is_told_to_its_sender_and_not_to_the_log(caplog):
+    async with opened() as door:
+        reader, writer = await door.knock()
+        writer.write(b"POST /-/reload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(0)
+        writer.write(b"zz\r\n")
+        assert (await cut_off(reader)).split()[1] == b"400"
+        assert door.daemon.reloads == 0
+        writer.close()
+    assert not caplog.records
+
+
+async def test_who_leaves_while_asking_is_not_told_to_the_log(caplog):
+    async with opened() as door:
+        for sent in (
+            b"POST /-/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc",
+            b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /metr",
+        ):
+            _, writer = await door.knock()
+            writer.write(sent)
+            await writer.drain()
+            writer.transport.abort()
+        await nobody_left(door)
+    assert not caplog.records
+
+
 async def test_a_body_is_not_decompressed(monkeypatch):
     """A kilobyte may hold a gigabyte of nothing."""
     import zlib

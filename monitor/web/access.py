@@ -83,10 +83,13 @@ class Guard:
             try:
                 async with asyncio.timeout(BODY_TIMEOUT):
                     await request.read()
-            except TimeoutError:
-                late = _refusal(request, 408, "the body did not come")
-                late.force_close()
-                return late
+            except (TimeoutError, web.RequestPayloadError) as error:
+                late = isinstance(error, TimeoutError)
+                ended = _refusal(
+                    request, 408 if late else 400, f"the body {'did not come' if late else 'is broken'}"
+                )
+                ended.force_close()
+                return ended
         return await handler(request)
 
     def _certificate(self, request: web.Request) -> web.Response | None:

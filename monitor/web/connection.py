@@ -108,8 +108,11 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What cannot be read is not repeated, neither in the log nor in the answer: it may hold a password."""
-        if status != 400:
+        """What cannot be read is not repeated, neither in the log nor in the answer: it may hold a password.
+
+        Nor is it worth a line that somebody left in the middle of a request.
+        """
+        if status != 400 and not isinstance(exc, ConnectionError):
             return super().handle_error(request, status, exc, message)
         answer = web.Response(status=400, text="this is no HTTP request\n")
         answer.force_close()

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
+import math
 import re
 import secrets
 from collections import OrderedDict
@@ -108,7 +109,7 @@ class Limiter:
 
     def wait(self, address: str, now: float) -> int:
         """Whole seconds until there is a try again."""
-        return max(1, round((1 - self._refilled(address, now).left) * TRY_EVERY + 0.5))
+        return max(1, math.ceil((1 - self._refilled(address, now).left) * TRY_EVERY))
 
     def _refilled(self, address: str, now: float) -> _Tries:
         found = self._tries.pop(address, None) or _Tries(TRIES, now)
@@ -175,18 +176,19 @@ class Passwords:
         if running is None:
             if len(self._running) >= THREADS + QUEUE:
                 return Verdict.BUSY
-            running = self._running[digest] = asyncio.create_task(self._compute(name, password, digest))
+            known = self._users.get(name)
+            computed = self._compute(name, password, known or self._dummy(name), digest)
+            running = self._running[digest] = asyncio.create_task(computed)
             running.add_done_callback(lambda _: self._running.pop(digest, None))
             if await asyncio.shield(running):
                 self._limiter.give_back(at, self._clock())
         # Else a page and its parts were asked for at once: one hash, and one try.
         return Verdict.RIGHT if await asyncio.shield(running) else Verdict.WRONG
 
-    async def _compute(self, name: str, password: bytes, digest: bytes) -> bool:
-        known = self._users.get(name)
-        hashed = (known or self._dummy(name)).encode()
-        right = await asyncio.get_running_loop().run_in_executor(self._threads, _matches, password, hashed)
-        if not right or known is None:
+    async def _compute(self, name: str, password: bytes, hashed: str, digest: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        right = await loop.run_in_executor(self._threads, _matches, password, hashed.encode())
+        if not right or hashed.endswith(_NOBODY):
             return False
         if digest == self._digest(name, password):  # else the configuration was read anew meanwhile
             self._right[digest] = None
