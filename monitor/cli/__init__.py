@@ -1,7 +1,7 @@
 """The command line: what can be asked for, what it answers, and with which exit code.
 
 Commands import what they need when they run, so that `--version` and short questions stay quick.
-Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly.
+Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly; `status` has others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.cli.asking import explain, healthcheck, mute, status, test_alert, unmute
-from monitor.cli.shared import fail
+from monitor.cli.asking import explain, healthcheck, mute, test_alert, unmute
+from monitor.cli.completing import completion
+from monitor.cli.looking import status, watch
+from monitor.cli.shared import Commands, fail
 
 _CONFIG_FILE = click.option(
     "--config.file",
@@ -35,13 +37,24 @@ _LOG_FORMAT = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="batch-monitor")
-def cli() -> None:
-    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled.
+
+    \b
+    Example: batch-monitor demo
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-for _command in (status, explain, mute, unmute, test_alert, healthcheck):
+for _command in (status, watch, explain, mute, unmute, test_alert, healthcheck, completion):
     cli.add_command(_command)
 
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import NoReturn
 
 import click
 
+URL = "http://localhost:10042"
+"""Where a daemon answers unless it is told otherwise."""
 
-def fail(text: str) -> NoReturn:
-    """End the command: what is wrong goes to stderr, the exit code is 1."""
+url_option = click.option("--url", default=URL, show_default=True, help="Where the daemon answers.")
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    """End the command: what is wrong goes to stderr, the exit code is 1 unless the command has others."""
     click.echo(text, err=True)
-    sys.exit(1)
+    sys.exit(code)
+
+
+class Commands(click.Group):
+    """The command itself: alone it prints its help, and of a command that there is not it says which is meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but for what is said of a mistake."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            meant = f" Did you mean `{ctx.command_path} {near[0]}`?" if near else ""
+            raise click.UsageError(f"There is no command {name}.{meant}", ctx)
+        return super().resolve_command(ctx, args)

@@ -60,9 +60,15 @@ def batches(snapshot: Snapshot, chosen: Chosen) -> dict[str, Any]:
     )
 
 
-def alerts(snapshot: Snapshot) -> dict[str, Any]:
-    """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first."""
-    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in standing(snapshot)]})
+def alerts(snapshot: Snapshot, phase: Phase | None = None, limit: int | None = None) -> dict[str, Any]:
+    """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first; how many of each.
+
+    `phase`, `limit`: only those, and no more than so many of them.
+    """
+    found = standing(snapshot)
+    counts = {one.value: sum(state.phase is one for state in found) for one in (Phase.PENDING, Phase.FIRING)}
+    told = [state for state in found if phase is None or state.phase is phase]
+    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in told[:limit]]} | counts)
 
 
 def standing(snapshot: Snapshot) -> list[AlertState]:

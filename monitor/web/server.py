@@ -86,9 +86,13 @@ async def _batches(surface: Surface, request: web.Request) -> web.Response:
     return await _json(lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
 
 
-async def _alerts(surface: Surface, _: web.Request) -> web.Response:
+async def _alerts(surface: Surface, request: web.Request) -> web.Response:
+    try:
+        phase, limit = choice.asked_alerts(request.query)
+    except ValueError as error:
+        return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.alerts(snapshot))
+    return await _json(lambda: answers.alerts(snapshot, phase, limit))
 
 
 async def _json(answer: Callable[[], dict[str, Any]]) -> web.Response:
