@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
+.PHONY: help demo run test test-stack test-terminal test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check-code: $(VENV)/.dev
 
 test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-alertmanager and promtool from PATH
 	$(BIN)/python -m pytest -m stack $(ARGS)
+
+test-terminal: $(VENV)/.dev  ## watch in a real terminal (tmux), completion in real shells (bash, zsh, fish)
+	$(BIN)/python -m pytest -m terminal $(ARGS)
 
 test-deploy: $(VENV)/.deploy  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
 	PATH="$(CURDIR)/$(BIN):$$PATH" DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)

@@ -82,7 +82,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     \b
     Example: batch-monitor run --config.file config.yaml
     """
-    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY", "").strip():
         fail(
             "No API key and no configuration. To watch every batch of your account:\n"
             "  ULTRAVOX_API_KEY=… batch-monitor run\n"
@@ -115,7 +115,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
         fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")
 
 
-@cli.command("check-config")
+@cli.command("check-config", short_help="Check a configuration file: every mistake at once.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check_config(file: Path) -> None:
     """Check a configuration file: every mistake at once, with line, column and path in the file.
@@ -142,7 +142,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-@cli.command()
+@cli.command(short_help="List the calls not made or failed: whom to call again.")
 @click.argument("batch_id")
 @_CONFIG_FILE
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, a column for each key of the metadata.")
@@ -163,7 +163,7 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     from monitor import uncalled as listing
     from monitor.ultravox import UltravoxError
 
-    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY", "").strip():
         fail("No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file")
     try:
         settings = config.load(config_file, os.environ) if config_file else config.load_default(os.environ)
@@ -177,7 +177,7 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     click.echo(f"{_count(len(calls), 'call')} not made or failed", err=True)
 
 
-@cli.command()
+@cli.command(short_help="Run a pretend Ultravox, with made-up campaigns.")
 @click.option(
     "--scenario",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -238,7 +238,7 @@ def simulate(
         pass
 
 
-@cli.command()
+@cli.command(short_help="Show it: no key, no account, no configuration.")
 @click.option(
     "--speed",
     type=click.FloatRange(1, 1000),

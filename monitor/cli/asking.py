@@ -19,7 +19,7 @@ _HEALTH_TIMEOUT = 4.0  # less than container runtimes give a health check
 _TEST_TIMEOUT = 90.0  # a receiver that hangs is waited for by the daemon first
 
 
-@click.command()
+@click.command(short_help="Say why each alert of a batch fires or does not.")
 @click.argument("batch_id", shell_complete=batch_ids)
 @url_option
 def explain(batch_id: str, url: str) -> None:
@@ -79,7 +79,7 @@ def unmute(batch_id: str, url: str) -> None:
     click.echo(f"{data.get('batch')} is not muted")
 
 
-@click.command("test-alert")
+@click.command("test-alert", short_help="Send a marked test alert through every receiver.")
 @click.option("--receiver", shell_complete=receivers, help="Only this one.")
 @url_option
 def test_alert(receiver: str | None, url: str) -> None:
@@ -106,7 +106,7 @@ def test_alert(receiver: str | None, url: str) -> None:
         sys.exit(1)
 
 
-@click.command()
+@click.command(short_help="Exit with 0 if a daemon is healthy: for containers.")
 @url_option
 def healthcheck(url: str) -> None:
     """Exit with 0 if a daemon is healthy, else with 1: for the health checks of containers.

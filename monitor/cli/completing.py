@@ -25,7 +25,7 @@ _MOST = 60
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@click.command(short_help="Print the completion of this command for a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print what completes this command in a shell: commands, options, ids of batches, receivers.

@@ -119,7 +119,7 @@ def _view(sort: str, states: str, account: str, firing: str, search: str) -> Vie
     )
 
 
-@click.command(cls=_Check)
+@click.command(cls=_Check, short_help="Show the batches once; the exit code says how bad it is.")
 @_chosen
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How."
@@ -167,7 +167,7 @@ def _judged(data: dict[str, Any], view: View) -> verdict.Verdict:
     return verdict.judged(data, states=view.states, account=view.account, narrowed=bool(view.narrowed))
 
 
-@click.command()
+@click.command(short_help="Follow a running daemon in the terminal.")
 @_chosen
 @click.option(
     "--interval",

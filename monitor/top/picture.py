@@ -6,7 +6,6 @@ asks nothing and decides nothing.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,10 +17,8 @@ from monitor import words
 from monitor.choice import ANY, AT_RISK
 from monitor.top.marks import STYLES, Marks
 from monitor.top.table import cut, table
+from monitor.top.trouble import below, wrapped
 from monitor.top.view import HELP, View
-
-_INDENT = 10
-"""Columns before the sentence of an alert: those of its severity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ def whole(known: Known, view: View, marks: Marks, width: int) -> list[Text]:
         Text(),
         *rows,
         Text(),
-        *_below(known, marks, width),
+        *below(known.data, known.alerts, known.firing, marks, width),
     ]
 
 
@@ -88,21 +85,21 @@ def _plan(known: Known, view: View, marks: Marks, width: int, lines: int) -> tup
     fixed = (
         (head if lines >= 8 else 1) + 2 * airy + 2
     )  # the table's head, and the line that says what is not shown
-    below = len(_below(known, marks, width)) if known.data else 0
-    below = min(below, max(lines // 3, 1)) if lines >= 8 else 0
-    return max(1, lines - fixed - below), below, airy
+    wanted = len(below(known.data, known.alerts, known.firing, marks, width)) if known.data else 0
+    wanted = min(wanted, max(lines // 3, 1)) if lines >= 8 else 0
+    return max(1, lines - fixed - wanted), wanted, airy
 
 
 def _fitted(known: Known, view: View, marks: Marks, width: int, lines: int) -> list[Text]:
-    room, below, airy = _plan(known, view, marks, width, lines)
+    room, least, airy = _plan(known, view, marks, width, lines)
     blank = [Text()] if airy else []
     rows = _rows(known, view, marks, width, most=room)
     head = _head(known, marks, width)
     if lines < 8:
         return [head[-1 if known.lost else 0], *rows]
     above = [*head, *_tiles(known, view, width), *blank, *rows]
-    room_below = max(below, lines - len(above) - len(blank))
-    return [*above, *blank, *_below(known, marks, width, most=room_below)]
+    room_below = max(least, lines - len(above) - len(blank))
+    return [*above, *blank, *below(known.data, known.alerts, known.firing, marks, width, most=room_below)]
 
 
 # From top to bottom
@@ -141,8 +138,8 @@ def _head(known: Known, marks: Marks, width: int) -> list[Text]:
     if known.lost and known.data:
         since = f" since {known.lost_at:%H:%M:%S}" if known.lost_at else ""
         said = (
-            f" No answer{since}, for {words.duration(known.lost_for)}: {known.lost}. "
-            f"What follows is old. Asked again every {known.every:g} s. "
+            f" No answer{since}, for {words.duration(known.lost_for)}: {known.lost}; "
+            "what follows is old, asking goes on "
         )
         found.append(cut(Text(marks.fit(marks.clean(said), width), "bold red reverse"), width, marks))
     return found
@@ -160,7 +157,7 @@ def _waiting(known: Known, marks: Marks, width: int) -> list[Text]:
     return [
         Text(line, style)
         for text, style in zip(sentences, styles, strict=True)
-        for line in _wrapped(marks.clean(text), width)
+        for line in wrapped(marks.clean(text), width)
     ]
 
 
@@ -203,7 +200,7 @@ def _rows(
             "No batch is watched. Those of the configuration are there at once, those that are found within two "
             "minutes; accounts in trouble stand below."
         )
-        return [Text(line, "dim") for line in _wrapped(text, width)]
+        return [Text(line, "dim") for line in wrapped(text, width)]
     matching = data["matching"]
     first = (data["page"] - 1) * known.part + 1
     last = first + len(batches) - 1
@@ -221,107 +218,10 @@ def _rows(
     ]
 
 
-def _below(known: Known, marks: Marks, width: int, most: int | None = None) -> list[Text]:
-    """What is in trouble, then what fires: whole where there is room, else in fewer lines, the rest counted."""
-    now = datetime.fromisoformat(known.data["at"])
-    troubles = [
-        _beside(label, style, marks.clean(text), width) for label, style, text in _troubles(known.data, now)
-    ]
-    if not known.firing:
-        troubles.append([Text("No alert is firing.", "dim")])
-    unsaid = known.firing - len(known.alerts)
-    rest = [Text(f"and {words.counted(unsaid, 'alert')} more", "dim")] if unsaid > 0 else []
-    whole_ones = [_alert(alert, now, marks, width, causes=True) for alert in known.alerts]
-    shorter = [_alert(alert, now, marks, width, causes=False) for alert in known.alerts]
-    for blocks in (whole_ones, shorter):
-        lines = [*(line for block in (*troubles, *blocks) for line in block), *rest]
-        if most is None or len(lines) <= most:
-            return lines
-    most = most or 0
-    lines = [_first(block, width, marks) for block in (*troubles, *shorter)]
-    if unsaid <= 0 and len(lines) <= most:
-        return lines
-    shown = lines[: most - 1]
-    return [*shown, Text(f"and {len(lines) - len(shown) + unsaid:,} more", "dim")]
-
-
-def _first(block: list[Text], width: int, marks: Marks) -> Text:
-    """The first line of it, with a mark where there are others."""
-    return block[0] if len(block) == 1 else cut(block[0] + Text(" " * width), width, marks)
-
-
-def _troubles(data: dict[str, Any], now: datetime) -> list[tuple[str, str, str]]:
-    """What is wrong with the monitor, its accounts and its receivers: a label, its style, and a sentence."""
-    found = []
-    if not data["store_writable"]:
-        text = "The state file cannot be written: what happens now would be forgotten at a restart."
-        found.append(("store", "bold red", text))
-    if data["reload_error"]:
-        text = f"The changed configuration has mistakes; the one before is in effect: {data['reload_error']}"
-        found.append(("config", "bold red", text))
-    for one in data["discoveries"]:
-        if over := one["batches_over_limit"]:
-            many = f"{over:,} {'batch' if over == 1 else 'batches'} of account {one['account']}"
-            text = f"{many} {'is' if over == 1 else 'are'} not watched: discover.max_batches is reached."
-            found.append(("account", "red", text))
-    for account in data["accounts"]:
-        if failing := account["failing"]:
-            past = words.duration(now - datetime.fromisoformat(failing["since"]))
-            text = f"{account['account']}: {failing['meaning']}, for {past} ({failing['error']})"
-            found.append(("account", "red", text))
-    found += [
-        ("receiver", "red", f"{queue['receiver']}: {_queue(queue, now)}")
-        for queue in data["receivers"]
-        if queue["last_error"] or not queue["configured"]
-    ]
-    return found
-
-
-def _queue(queue: dict[str, Any], now: datetime) -> str:
-    waits = f"{words.counted(queue['pending'], 'message')} waiting" if queue["pending"] else "nothing waits"
-    if queue["pending"] and queue["oldest_pending"]:
-        past = words.duration(now - datetime.fromisoformat(queue["oldest_pending"]))
-        waits += f", the oldest for {past}"
-    if not queue["configured"]:
-        waits += "; not configured any more: dropped 24 h after they were due"
-    if queue["last_error"]:
-        since = queue["failing_since"]
-        past = f", failing for {words.duration(now - datetime.fromisoformat(since))}" if since else ""
-        waits += f"; {queue['last_error']}{past}"
-    return waits
-
-
-def _alert(alert: dict[str, Any], now: datetime, marks: Marks, width: int, *, causes: bool) -> list[Text]:
-    said, severity = alert["annotations"], alert["severity"]
-    text = f"{alert['alertname']}: {said.get('summary') or alert['meaning']}"
-    past = words.duration(now - datetime.fromisoformat(alert["since"]))
-    cause = f". Cause: {said['cause']}" if said.get("cause") else ""
-    more = marks.clean(f"for {past}{cause}") if causes else ""
-    return _beside(severity, STYLES.get(severity, ""), marks.clean(text), width, more)
-
-
-def _beside(label: str, style: str, text: str, width: int, more: str = "") -> list[Text]:
-    """A label, and a text beside it on as many lines as it takes; below it, what is said more quietly."""
-    indent = _INDENT if width >= 60 else 2
-    if indent < _INDENT:
-        text = f"{label}: {text}"
-    first = f"{label:<{indent}}" if indent == _INDENT else "* "
-    lines = [Text(line) for line in _wrapped(text, width - indent)]
-    lines += [Text(line, "dim") for line in _wrapped(more, width - indent)] if more else []
-    return [
-        Text.assemble((first, style) if place == 0 else " " * indent, line)
-        for place, line in enumerate(lines)
-    ]
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 10), break_on_hyphens=False) or [""]
-
-
 def _help(marks: Marks, width: int) -> list[Text]:
     lines = [Text("Keys", "bold"), Text()]
     for key, does in HELP:
-        for place, line in enumerate(_wrapped(does, width - 14)):
+        for place, line in enumerate(wrapped(does, width - 14)):
             lines.append(Text.assemble((f"{key if place == 0 else '':<12}  ", "bold"), line))
     return [cut(line, width, marks) for line in lines]
 

@@ -178,7 +178,9 @@ def _widths(columns: Sequence[_Column], batches: Sequence[Batch], width: int) ->
     usual = {column.key: column.usual for column in columns}
     for most in (usual, natural):
         for key in _GROWN:
-            wanted = min(most.get(key, 0), natural[key]) if key in {"name", "account"} else most.get(key, 0)
+            wanted = (
+                min(most.get(key, 0), natural.get(key, 0)) if key in {"name", "account"} else most.get(key, 0)
+            )
             if key in widths and wanted > widths[key]:
                 widths[key] += max(0, min(spare(), wanted - widths[key]))
     return widths
