@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from samples import NOW, account, batch_key, observation, status
 
-from monitor.cli.verdict import OF_SEVERITIES, OF_STATES, judged, verdict
 from monitor.choice import asked, choose
+from monitor.cli.verdict import OF_SEVERITIES, OF_STATES, judged, verdict
 from monitor.model import AlertName, AlertState, Phase, Severity, Snapshot, State
 from monitor.web import answers
 

@@ -41,14 +41,9 @@ class Known:
 def whole(known: Known, view: View, marks: Marks, width: int) -> list[Text]:
     """All there is, however many lines it takes: printed once."""
     rows = _rows(known, view, marks, width, keys=False)
-    return [
-        *_head(known, marks, width),
-        *_tiles(known, view, width),
-        Text(),
-        *rows,
-        Text(),
-        *below(known.data, known.alerts, known.firing, marks, width),
-    ]
+    troubles = below(known.data, known.alerts, known.firing, marks, width)
+    lines = [*_head(known, marks, width), *_tiles(known, view, width), Text(), *rows, Text(), *troubles]
+    return [cut(line, width, marks) for line in lines]
 
 
 def screen(known: Known, view: View, marks: Marks, width: int, height: int) -> list[Text]:
@@ -65,7 +60,8 @@ def screen(known: Known, view: View, marks: Marks, width: int, height: int) -> l
             for line in body[past:]:
                 line.stylize("not bold dim")
     body = body[: height - 1]
-    return [*body, *(Text() for _ in range(height - 1 - len(body))), foot]
+    lines = [*body, *(Text() for _ in range(height - 1 - len(body))), foot]
+    return [cut(line, width, marks) for line in lines]
 
 
 def rows_that_fit(known: Known, view: View, marks: Marks, width: int, height: int) -> int:

@@ -5,11 +5,11 @@ Pure. The sentences about batches and failures are the daemon's.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from monitor import words
@@ -121,5 +121,13 @@ def _beside(label: str, style: str, text: str, width: int, more: str = "") -> li
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines that are not wider, but for words that are."""
-    return textwrap.wrap(text, max(width, 10), break_on_hyphens=False) or [""]
+    """Lines that are not wider: broken between words, within those that are wider than a line."""
+    lines, line = [], ""
+    for word in text.split():
+        for part in chop_cells(word, max(width, 2)) or [""]:
+            longer = f"{line} {part}" if line else part
+            if line and cell_len(longer) > width:
+                lines.append(line)
+                longer = part
+            line = longer
+    return [*lines, line]
