@@ -350,7 +350,7 @@ def test_a_configuration_that_is_not_there_says_how_to_go_on(tmp_path, command):
 
 def completed(arguments, begun, **environ):
     """What bash is offered."""
-    words = " ".join(["batch-monitor", *arguments, begun])
+    words = "\n".join(["batch-monitor", *arguments, begun])
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(arguments) + 1)}
     found = run(**environ, **asked, _BATCH_MONITOR_COMPLETE="bash_complete")
     assert found.stderr == ""
@@ -364,6 +364,13 @@ def test_completion_offers_what_the_daemon_knows(daemon):
     assert completed(["status", "--state"], "stalled,p") == ["stalled,paused"]
     assert completed(["watch", "--firing"], "BatchO") == ["BatchOverdue"]
     assert completed([], "sta") == ["status"]
+
+
+def test_completion_in_a_bash_that_takes_addresses_apart(daemon):
+    host, port = daemon.removeprefix("http://").split(":")
+    apart = ["explain", "--url", "http", ":", f"//{host}", ":", port]
+    assert completed(apart, "3c9") == [status().key.batch_id]
+    assert completed(["mute", *apart[1:], "--for", "2h"], "3c9") == [status().key.batch_id]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "/list", "/null", "/empty", "/elsewhere"])

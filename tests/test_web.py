@@ -130,6 +130,45 @@ async def test_alerts_fire_first_the_worst_first_and_told_ones_are_over(client, 
     ]
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("", ["AccountUnreachable", "BatchStalled", "BatchPausedTooLong"]),
+        ("?state=firing", ["AccountUnreachable", "BatchStalled"]),
+        ("?state=pending", ["BatchPausedTooLong"]),
+        ("?state=firing&limit=1", ["AccountUnreachable"]),
+        ("?limit=2", ["AccountUnreachable", "BatchStalled"]),
+    ],
+)
+async def test_who_asks_for_some_alerts_gets_these_and_the_count_of_all(client, daemon, query, told):
+    def alert(name, phase, severity):
+        return AlertState(name, phase, NOW, severity)
+
+    states = (
+        alert(AlertName.BATCH_PAUSED_TOO_LONG, Phase.PENDING, Severity.WARNING),
+        alert(AlertName.BATCH_STALLED, Phase.FIRING, Severity.WARNING),
+        alert(AlertName.BATCH_ENDED, Phase.TOLD, Severity.INFO),
+    )
+    unreachable = alert(AlertName.ACCOUNT_UNREACHABLE, Phase.FIRING, Severity.CRITICAL)
+    daemon.shown = Snapshot(NOW, (status(alerts=states),), (account(alerts=(unreachable,)),))
+    async with client.get(f"/api/v1/alerts{query}") as answer:
+        data = (await answer.json())["data"]
+    assert [one["alertname"] for one in data["alerts"]] == told
+    assert (data["firing"], data["pending"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("state=told", "state=told: alerts are pending or firing"),
+        ("limit=0", "limit=0: give a number from 1 to 1000"),
+    ],
+)
+async def test_alerts_that_there_are_not_are_refused(client, query, said):
+    async with client.get(f"/api/v1/alerts?{query}") as answer:
+        assert (answer.status, (await answer.json())["error"]) == (400, said)
+
+
 async def test_a_pending_alert_is_shown_with_the_labels_it_would_fire_with(client, daemon):
     pending = AlertState(AlertName.BATCH_OVERDUE, Phase.PENDING, NOW, Severity.CRITICAL)
     rejected = AlertState(AlertName.ACCOUNT_KEY_REJECTED, Phase.PENDING, NOW, Severity.CRITICAL)

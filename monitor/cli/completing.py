@@ -6,12 +6,18 @@ Never an error and never a wait: whoever presses Tab has no daemon to be told of
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+)
 
 from monitor import remote
 from monitor.cli.shared import URL
@@ -60,13 +66,25 @@ def completion(shell: str) -> None:
     )
 
 
+@add_completion_class
+class _Bash(BashComplete):
+    """click's, for a bash that takes an address apart at its colons (COMP_WORDBREAKS has them)."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is begun, and that one."""
+        words, place = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
+        os.environ["COMP_WORDS"] = "\n".join(words).replace("\n:\n", ":")
+        os.environ["COMP_CWORD"] = str(place - 2 * words[:place].count(":"))
+        return super().get_completion_args()
+
+
 def batch_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Ids that begin like this, or those of batches with this in their names."""
     data = _asked(context, {"q": begun, "limit": str(_MOST)})
     return _items(
         data,
         lambda data: (
-            (batch["batch_id"], f"{batch['batch']}, {batch['state']}") for batch in data["batches"]
+            (batch["batch_id"], f"{batch['batch']} ({batch['state']})") for batch in data["batches"]
         ),
         begun,
     )
