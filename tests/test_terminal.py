@@ -454,7 +454,7 @@ SHELLS = {
     ),
     "fish": (
         "fish --private",
-        "function fish_prompt; echo '$ '; end; batch-monitor completion fish | source",
+        "set -g fish_autosuggestion_enabled 0; function fish_prompt; echo '$ '; end; batch-monitor completion fish | source",
     ),
 }
 
@@ -488,10 +488,14 @@ def test_completion(terminal, daemon, scenario, shell):
         made.type(typed)
         made.shows(typed)
         made.press("Tab")
-        made.type(
-            "x"
-        )  # a shell reads on when it has completed, and a word that is whole is followed by a blank
-        shown = "\n".join(made.shows(completed + ("x" if typed == completed else " x")))
+        if typed == completed:  # nothing comes; the shell reads on when it knows
+            made.type("x")
+        else:  # a shell that still draws its prompt may swallow the first Tab; people press it again
+            with contextlib.suppress(AssertionError):
+                eventually("a completion", lambda completed=completed: completed in made.text(), within=8)
+            if completed not in made.text():
+                made.press("Tab")
+        shown = "\n".join(made.shows(completed + "x" * (typed == completed)))
         assert "Traceback" not in shown
-        made.press("C-c")
-        eventually(made.text, lambda: made.text().rstrip().endswith("\n$"))
+        made.press("C-u")
+        made.shows_no(typed)

@@ -119,7 +119,7 @@ def test_a_screen_is_never_wider_or_higher_than_the_terminal(width, height, draw
     for state in (known(), known(()), Known(URL), Known(URL, lost="Connection refused", lost_at=NOW)):
         for lost in (None, "Connection refused"):
             for view in (View(), View(help=True), View(typing="spring"), View(search="x" * 300)):
-                lines = screen(replace(state, lost=lost), view, drawn, width, height)
+                lines = screen(replace(state, lost=lost, asked=view), view, drawn, width, height)
                 assert len(lines) == height
                 assert max(line.cell_len for line in lines) <= width, plain(lines)
 
@@ -215,9 +215,9 @@ def test_as_many_rows_are_asked_for_as_there_is_room_for(height):
 
 def test_what_narrows_the_view_is_said():
     view = View(states="stalled,paused", account="main", firing="any", search="spring 2026")
-    lines = plain(screen(known(MANY[:2]), view, UTF8, 120, 40))
+    lines = plain(screen(replace(known(MANY[:2]), asked=view), View(), UTF8, 120, 40))
     assert '2 batches, worst first, account main, stalled or paused, firing, search "spring 2026"' in lines
-    lines = plain(screen(known(()), View(search="zzz"), UTF8, 120, 40))
+    lines = plain(screen(replace(known(()), asked=View(search="zzz")), View(), UTF8, 120, 40))
     assert 'No batch is like that (search "zzz"); Esc shows all.' in lines
 
 
@@ -297,7 +297,7 @@ def test_nothing_that_a_terminal_obeys_gets_through(width, encoding):
     drawn = Marks(encoding)
     view = View(search=NASTY, account=NASTY)
     for lines in (
-        whole(state, view, drawn, width),
+        whole(replace(state, asked=view), view, drawn, width),
         screen(state, replace(view, typing=NASTY), drawn, width, 40),
     ):
         sent = shown(lines, width, encoding=encoding)

@@ -43,7 +43,7 @@ def read(known: Known, view: View, marks: Marks, *, part: int | None, alerts: in
     data = remote.ask(known.url, "batches", view.query(part), timeout=PATIENCE)
     query = {"state": "firing"} | ({} if alerts is None else {"limit": str(alerts)})
     answer = remote.ask(known.url, "alerts", query, timeout=PATIENCE)
-    fresh = replace(known, data=data, lost=None, part=part or 0, alerts=(), firing=0)
+    fresh = replace(known, data=data, lost=None, asked=view, part=part or 0, alerts=(), firing=0)
     try:
         firing = [alert for alert in answer["alerts"] if alert["state"] == "firing"]
         fresh = replace(fresh, alerts=tuple(firing), firing=answer["firing"])

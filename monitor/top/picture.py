@@ -29,6 +29,9 @@ class Known:
     data: dict[str, Any] = field(default_factory=dict)  # empty: nothing yet
     alerts: tuple[dict[str, Any], ...] = ()  # those that fire, the worst first, not more than can be shown
     firing: int = 0  # all that fire
+    asked: View = field(
+        default_factory=View
+    )  # what it was asked for: somebody may by now look for something else
     part: int = 0  # batches that were asked for; 0: all
     age: timedelta | None = None  # of the answer; None: it is not said
     lost: str | None = None  # why it does not answer now; None: it does
@@ -40,7 +43,7 @@ class Known:
 
 def whole(known: Known, view: View, marks: Marks, width: int) -> list[Text]:
     """All there is, however many lines it takes: printed once."""
-    rows = _rows(known, view, marks, width, keys=False)
+    rows = _rows(known, marks, width, keys=False)
     troubles = below(known.data, known.alerts, known.firing, marks, width)
     lines = [*_head(known, marks, width), *_tiles(known, view, width), Text(), *rows, Text(), *troubles]
     return [cut(line, width, marks) for line in lines]
@@ -89,7 +92,7 @@ def _plan(known: Known, view: View, marks: Marks, width: int, lines: int) -> tup
 def _fitted(known: Known, view: View, marks: Marks, width: int, lines: int) -> list[Text]:
     room, least, airy = _plan(known, view, marks, width, lines)
     blank = [Text()] if airy else []
-    rows = _rows(known, view, marks, width, most=room)
+    rows = _rows(known, marks, width, most=room)
     head = _head(known, marks, width)
     if lines < 8:
         return [head[-1 if known.lost else 0], *rows]
@@ -181,10 +184,11 @@ def _tiles(known: Known, view: View, width: int) -> list[Text]:
 
 
 def _rows(
-    known: Known, view: View, marks: Marks, width: int, *, most: int | None = None, keys: bool = True
+    known: Known, marks: Marks, width: int, *, most: int | None = None, keys: bool = True
 ) -> list[Text]:
     """The table, and a line that says which part of what it is."""
-    data, narrowed = known.data, marks.clean(view.narrowed)
+    data, view = known.data, known.asked
+    narrowed = marks.clean(view.narrowed)
     batches: Sequence[dict[str, Any]] = data["batches"][:most]
     if not batches:
         if narrowed:
