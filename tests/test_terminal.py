@@ -82,10 +82,11 @@ def scenario(tmp_path_factory):
         return [
             {
                 "name": f"batch-{number:02}",
-                "calls": 1000 + number,
+                "calls": 9000 + number,
                 "created": "0s",
                 "window": {"start": "0s", "end": "10h"},
-                "pace": "600/h",
+                "pace": "3600/h",
+                "jitter": 0,
             }
             for number in range(first, last)
         ]
