@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from samples import NOW, account, status
 
-from monitor import __version__
+from monitor import __version__, remote
 from monitor.alerts import KINDS, Policy
 from monitor.choice import Choice, choose
 from monitor.cli import cli
@@ -385,6 +385,16 @@ def test_completion_waits_for_nobody():
         began = time.monotonic()
         assert completed(["mute", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"], "3") == []
         assert time.monotonic() - began < 2
+
+
+def test_completion_waits_for_no_name_server_either(monkeypatch):
+    """Whose answer no timeout of a socket covers."""
+    hangs = threading.Event()
+    monkeypatch.setattr(remote, "ask", lambda *_, **__: hangs.wait(20))
+    began = time.monotonic()
+    assert completed(["mute"], "3") == []
+    assert time.monotonic() - began < 2
+    hangs.set()
 
 
 @pytest.mark.parametrize("command", sorted(cli.commands))
