@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
+.PHONY: help demo run test test-stack test-deploy test-api test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.run
 
 $(VENV)/.deploy: requirements-deploy.lock $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@touch $@
+
+$(VENV)/.views: requirements-views.lock $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-views.lock
 	@touch $@
 
 demo: $(VENV)/.run  ## simulator, daemon and a live view: no key, no account, no configuration
@@ -52,6 +56,9 @@ test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-al
 
 test-deploy: $(VENV)/.deploy  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
 	PATH="$(CURDIR)/$(BIN):$$PATH" DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
+
+test-api: $(VENV)/.views  ## a real daemon is asked whatever docs/openapi.yaml allows, and what it does not
+	$(BIN)/python -m pytest -m api $(ARGS)
 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
@@ -79,6 +86,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group deploy -o requirements-deploy.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group views -o requirements-views.lock
 
 image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11 for another Python
 	$(DOCKER) build $(if $(findstring podman,$(DOCKER)),--format docker) -t $(IMAGE) \
