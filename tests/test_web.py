@@ -13,6 +13,7 @@ from samples import NOW, account, batch_key, status
 
 from monitor import web
 from monitor.alerts import KINDS, Policy
+from monitor.evaluate import Rules, assess
 from monitor.explain import explain
 from monitor.metrics import Instruments
 from monitor.model import (
@@ -177,6 +178,39 @@ async def test_head_is_answered_and_post_is_not(client, path):
     assert (code, body) == (200, b"")
     code, _, _ = await ask(client, path, "POST")
     assert code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "kind"),
+    [
+        ("GET", "/api/v2/batches", 404, "not_found"),
+        ("PUT", "/api/v1/batches", 405, "not_allowed"),
+        ("GET", "/api/v1/test-alert", 405, "not_allowed"),
+        ("POST", "/api/v1/mutes", 413, "bad_data"),
+    ],
+)
+async def test_what_the_server_refuses_below_api_is_json_as_everything_there(
+    client, method, path, code, kind
+):
+    long = {"data": b"[" * 5000, "headers": {"Content-Type": "application/json"}} if code == 413 else {}
+    answered, headers, body = await ask(client, path, method, **long)
+    assert (answered, headers["Content-Type"].split(";")[0]) == (code, "application/json")
+    said = json.loads(body)
+    assert (said["status"], said["errorType"], sorted(said)) == (
+        "error",
+        kind,
+        ["error", "errorType", "status"],
+    )
+    assert ("Allow" in headers) == (code == 405)
+
+
+async def test_a_batch_that_was_never_observed_has_the_same_keys_as_any_other(client, daemon):
+    unseen = status(key=batch_key(2), progress=None, assessment=assess(None, None, Rules()))
+    daemon.shown = Snapshot(NOW, (status(), unseen))
+    _, _, body = await ask(client, "/api/v1/batches")
+    seen, told = sorted(json.loads(body)["data"]["batches"], key=lambda one: one["calls"] is None)
+    assert told.keys() == seen.keys()
+    assert (told["calls"], told["paused"], told["window_end"], told["ended"]) == (None, None, None, None)
 
 
 async def test_a_body_that_nobody_asked_for_is_not_read(client, daemon):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ class Settings:
 
 
 def _application(surface: Surface, instruments: Instruments) -> web.Application:
-    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT)
+    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT, middlewares=[_in_json])
     app.add_routes(
         [
             web.get("/", partial(page.overview, surface)),
@@ -52,6 +52,31 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
         ]
     )
     return app
+
+
+_REFUSALS = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("not_allowed", "this address is asked in another way: see the header Allow"),
+    413: (
+        "bad_data",
+        f"the body is too long: {_REQUEST_BODY_LIMIT} bytes are enough for all that is asked here",
+    ),
+}
+
+
+@web.middleware
+async def _in_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """What aiohttp itself refuses below /api/ is refused as everything there is: in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPClientError as refused:
+        if not request.path.startswith("/api/"):
+            raise
+        kind, text = _REFUSALS.get(refused.status, ("bad_data", "the request cannot be read"))
+        allowed = {hdrs.ALLOW: refused.headers[hdrs.ALLOW]} if hdrs.ALLOW in refused.headers else {}
+        return web.json_response(answers.error(kind, text), status=refused.status, headers=_FRESH | allowed)
 
 
 async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
