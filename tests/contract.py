@@ -38,6 +38,10 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
                 yield path, method, operation
 
 
+def parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    return [resolved(one) for one in operation.get("parameters", [])]
+
+
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
     """Of a schema that stands in the document: its references are the document's."""
     inside = _rebased(schema)

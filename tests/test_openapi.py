@@ -64,6 +64,7 @@ MEDIA = {
     "additionalProperties": only("schema", schema=OBJECT, examples=OBJECT),
     "minProperties": 1,
 }
+REFERENCE = only("$ref", **{"$ref": TEXT})
 PARAMETER = only(
     "name",
     "in",
@@ -81,7 +82,7 @@ PARAMETER = only(
 )
 RESPONSE = {
     "anyOf": [
-        only("$ref", **{"$ref": TEXT}),
+        REFERENCE,
         only("description", "content", description=TEXT, content=MEDIA, headers=OBJECT),
     ]
 }
@@ -94,7 +95,7 @@ OPERATION = only(
     tags=TEXTS,
     summary=TEXT,
     description=TEXT,
-    parameters={"type": "array", "items": PARAMETER, "minItems": 1},
+    parameters={"type": "array", "items": {"anyOf": [REFERENCE, PARAMETER]}, "minItems": 1},
     requestBody=only("required", "content", required={"type": "boolean"}, content=MEDIA),
     responses={
         "type": "object",
@@ -130,6 +131,7 @@ SHAPE = only(
         "additionalProperties": only(get=OPERATION, post=OPERATION),
     },
     components=only(
+        parameters={"type": "object", "additionalProperties": PARAMETER},
         responses={"type": "object", "additionalProperties": RESPONSE},
         schemas={"type": "object", "additionalProperties": OBJECT},
     ),
@@ -190,7 +192,7 @@ def test_every_reference_leads_somewhere_and_everything_is_referred_to():
     follow(DOCUMENT)
     assert used == {
         f"#/components/{kind}/{name}"
-        for kind in ("schemas", "responses")
+        for kind in ("schemas", "responses", "parameters")
         for name in DOCUMENT["components"][kind]
     }
 
@@ -214,7 +216,7 @@ def test_operations_have_names_of_their_own_and_known_tags():
 
 def test_the_parameters_of_a_path_are_those_in_it():
     for path, method, operation in contract.operations():
-        inside = [one["name"] for one in operation.get("parameters", []) if one["in"] == "path"]
+        inside = [one["name"] for one in contract.parameters(operation) if one["in"] == "path"]
         assert inside == [part.strip("{}") for part in path.split("/") if part.startswith("{")], (
             method,
             path,
@@ -229,7 +231,7 @@ def test_its_examples_are_what_it_describes(schema):
 
 def test_its_parameters_examples_and_defaults_are_what_it_describes():
     for _, _, operation in contract.operations():
-        for one in operation.get("parameters", []):
+        for one in contract.parameters(operation):
             examples = [example["value"] for example in one.get("examples", {}).values()]
             for value in [*examples, *([one["schema"]["default"]] if "default" in one["schema"] else [])]:
                 contract.validator(one["schema"]).validate(value)
@@ -249,7 +251,7 @@ def test_every_route_is_in_it_and_no_other():
 
 
 def parameters(path, method="get"):
-    return {one["name"]: one["schema"] for one in DOCUMENT["paths"][path][method]["parameters"]}
+    return {one["name"]: one["schema"] for one in contract.parameters(DOCUMENT["paths"][path][method])}
 
 
 def values(names):

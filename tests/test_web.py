@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from dataclasses import dataclass, field
@@ -216,6 +217,20 @@ async def test_a_batch_that_was_never_observed_has_the_same_keys_as_any_other(cl
 async def test_a_body_that_nobody_asked_for_is_not_read(client, daemon):
     code, _, _ = await ask(client, "/-/reload", "POST", data=b"x" * 100_000)
     assert code in {200, 413}
+
+
+async def test_what_is_no_http_is_refused_and_is_not_quoted_in_the_log(client, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", client._base_url.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic s3cr3t\x00\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert caplog.records == []
+
+
+async def test_an_error_of_ours_is_logged(client, daemon, caplog):
+    daemon.snapshot = lambda: 1 / 0
+    code, _, _ = await ask(client, "/api/v1/alerts")
+    assert (code, [record.levelname for record in caplog.records]) == (500, ["ERROR"])
 
 
 @pytest.mark.parametrize(

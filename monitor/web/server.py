@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from monitor import choice
 from monitor.metrics import Instruments, render
@@ -81,10 +83,20 @@ async def _in_json(
 
 async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
     """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(_application(surface, instruments), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     await web.TCPSite(runner, settings.host or None, settings.port).start()
     return runner
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record tells of an error of the monitor's.
+
+    aiohttp logs what is no HTTP as an error with its traceback, which quotes the header: whoever reaches the port
+    could fill the log, and a mistyped Authorization would stand in it.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def _metrics(surface: Surface, instruments: Instruments, request: web.Request) -> web.Response:
