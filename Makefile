@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-api test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests clean
+.PHONY: help demo run test test-stack test-deploy test-api test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11
 
 dashboards: $(VENV)/.dev  ## write deploy/grafana/dashboards from their source
 	$(BIN)/python -m deploy.grafana.source
+
+docs: $(VENV)/.dev  ## write the tables and the diagram of docs/ that come from the code
+	$(BIN)/python -m docs.source
 
 pictures: $(VENV)/.dev  ## draw docs/images anew; needs prometheus, promtool and grafana-preview
 	$(BIN)/python -m tests.deploy.pictures
