@@ -146,7 +146,9 @@ def test_the_readme_is_short_enough_to_be_read():
     "page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")), ids=lambda page: page.name
 )
 def test_no_link_leads_nowhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for link, picture in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)|\bsrc(?:set)?=\"([^\":]+)\"", text):
+        target = link or picture
         assert (page.parent / target).exists(), target
 
 
