@@ -138,6 +138,16 @@ def test_every_command_has_an_example_in_its_help_and_a_line_in_the_readme(comma
     assert re.search(rf"batch-monitor {command}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
+def test_the_readme_names_every_alert_with_its_severity_and_how_long_it_must_hold():
+    told = {name.strip("`| "): (when, severity.strip("| ")) for name, when, severity in rows("README.md", 3)}
+    assert told.keys() == {name.value for name in alerts.KINDS}
+    for name, kind in alerts.KINDS.items():
+        when, severity = told[name.value]
+        assert severity.startswith(kind.severity.value), name
+        assert not kind.hold or f"for {words.duration(kind.hold)}" in when, name
+    assert words.duration(evaluate.Rules().stall_after) in told["BatchStalled"][0]
+
+
 def test_the_readme_is_short_enough_to_be_read():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
 
