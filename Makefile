@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-api test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests clean
+.PHONY: help demo run test test-stack test-deploy test-api test-browser test-chaos check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,13 @@ test-deploy: $(VENV)/.deploy  ## image, compose stack, rules, manifests, unit: b
 test-api: $(VENV)/.views  ## a real daemon is asked whatever docs/openapi.yaml allows, and what it does not
 	$(BIN)/python -m pytest -m api $(ARGS)
 
+$(VENV)/.axe: tests/browser/package-lock.json
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+test-browser: $(VENV)/.views $(VENV)/.axe  ## the pages in a real Chromium, and what keeps people from using them; needs chromium and npm
+	$(BIN)/python -m pytest -m browser $(ARGS)
+
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
 	$(BIN)/python -m pytest -m chaos $(ARGS)
@@ -100,7 +107,7 @@ dashboards: $(VENV)/.dev  ## write deploy/grafana/dashboards from their source
 docs: $(VENV)/.dev  ## write the tables and the diagram of docs/ that come from the code
 	$(BIN)/python -m docs.source
 
-pictures: $(VENV)/.dev  ## draw docs/images anew; needs prometheus, promtool and grafana-preview
+pictures: $(VENV)/.views  ## draw docs/images anew; needs chromium, prometheus, promtool and grafana-preview
 	$(BIN)/python -m tests.deploy.pictures
 
 manifests: $(VENV)/.dev  ## write the PrometheusRule of deploy/kubernetes from deploy/prometheus/rules
