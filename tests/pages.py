@@ -8,4 +8,5 @@ import re
 
 def text_of(page: str) -> str:
     """What is to be read on a page."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    within = re.sub(r"</?(?:a|b|code|span|time)\b[^>]*>", "", page)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", within)).split())

@@ -424,8 +424,8 @@ def test_the_letters_of_a_terminal(encoding, environ, charset):
 @pytest.mark.parametrize(
     ("times", "text"),
     [
-        ({}, ""),
-        ({"window_start": None, "window_end": None}, "no end"),
+        ({"calls": None}, ""),  # it has never been seen
+        ({}, "no end"),
         ({"window_start": 4, "window_end": 60}, "opens in 4 min"),
         ({"window_start": -4, "window_end": 100}, "closes in 1 h 40 min"),
         ({"window_start": -4, "window_end": -1}, "closed 1 min ago"),
@@ -433,7 +433,7 @@ def test_the_letters_of_a_terminal(encoding, environ, charset):
     ],
 )
 def test_the_window(times, text):
-    given = {
+    given = {"calls": 400, "window_start": None, "window_end": None, "ended": None} | {
         name: None if at is None else answers.time(NOW + timedelta(minutes=at)) for name, at in times.items()
     }
     assert window_of(given, NOW) == text

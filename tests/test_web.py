@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from samples import NOW, account, batch_key, status
 
 from monitor import web
 from monitor.alerts import KINDS, Policy
+from monitor.evaluate import Rules, assess
 from monitor.explain import explain
 from monitor.metrics import Instruments
 from monitor.model import (
@@ -47,6 +49,9 @@ class Daemon:
 
     def latest_records(self, count):
         return self.records_shown[:count]
+
+    async def records(self, *, batch_id, receiver, before, count):
+        return self.records_shown[:count], True
 
     def healthy(self):
         return self.lives
@@ -218,9 +223,56 @@ async def test_head_is_answered_and_post_is_not(client, path):
     assert code == 405
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "code", "kind"),
+    [
+        ("GET", "/api/v2/batches", 404, "not_found"),
+        ("PUT", "/api/v1/batches", 405, "not_allowed"),
+        ("GET", "/api/v1/test-alert", 405, "not_allowed"),
+        ("POST", "/api/v1/mutes", 413, "bad_data"),
+    ],
+)
+async def test_what_the_server_refuses_below_api_is_json_as_everything_there(
+    client, method, path, code, kind
+):
+    long = {"data": b"[" * 5000, "headers": {"Content-Type": "application/json"}} if code == 413 else {}
+    answered, headers, body = await ask(client, path, method, **long)
+    assert (answered, headers["Content-Type"].split(";")[0]) == (code, "application/json")
+    said = json.loads(body)
+    assert (said["status"], said["errorType"], sorted(said)) == (
+        "error",
+        kind,
+        ["error", "errorType", "status"],
+    )
+    assert ("Allow" in headers) == (code == 405)
+
+
+async def test_a_batch_that_was_never_observed_has_the_same_keys_as_any_other(client, daemon):
+    unseen = status(key=batch_key(2), progress=None, assessment=assess(None, None, Rules()))
+    daemon.shown = Snapshot(NOW, (status(), unseen))
+    _, _, body = await ask(client, "/api/v1/batches")
+    seen, told = sorted(json.loads(body)["data"]["batches"], key=lambda one: one["calls"] is None)
+    assert told.keys() == seen.keys()
+    assert (told["calls"], told["paused"], told["window_end"], told["ended"]) == (None, None, None, None)
+
+
 async def test_a_body_that_nobody_asked_for_is_not_read(client, daemon):
     code, _, _ = await ask(client, "/-/reload", "POST", data=b"x" * 100_000)
     assert code in {200, 413}
+
+
+async def test_what_is_no_http_is_refused_and_is_not_quoted_in_the_log(client, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", client._base_url.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic s3cr3t\x00\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert caplog.records == []
+
+
+async def test_an_error_of_ours_is_logged(client, daemon, caplog):
+    daemon.snapshot = lambda: 1 / 0
+    code, _, _ = await ask(client, "/api/v1/alerts")
+    assert (code, [record.levelname for record in caplog.records]) == (500, ["ERROR"])
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def state_of(batch: Batch) -> str:
 def window_of(batch: Batch, now: datetime) -> str:
     """`opens in 4 min`, `closes in 1 h 40 min`, `closed 5 min ago`, `ended 3 h ago`."""
     start, end, ended = (
-        datetime.fromisoformat(at) if (at := batch.get(name)) else None
+        datetime.fromisoformat(at) if (at := batch[name]) else None
         for name in ("window_start", "window_end", "ended")
     )
     if ended:
@@ -92,7 +92,7 @@ def window_of(batch: Batch, now: datetime) -> str:
         return f"opens in {words.duration(start - now)}"
     if end:
         return f"closes in {words.duration(end - now)}" if end > now else f"closed {words.ago(now - end)}"
-    return "no end" if "window_end" in batch else ""
+    return "" if batch["calls"] is None else "no end"
 
 
 def _columns(batches: Sequence[Batch], now: datetime, marks: Marks, wanted: frozenset[str]) -> list[_Column]:
@@ -209,7 +209,7 @@ def cut(text: Text, width: int, marks: Marks) -> Text:
 
 
 def _done(batch: Batch) -> str:
-    return f"{batch['completed_calls']:,}/{batch['calls']:,}" if "calls" in batch else ""
+    return "" if batch["calls"] is None else f"{batch['completed_calls']:,}/{batch['calls']:,}"
 
 
 def _pace(batch: Batch) -> str:

@@ -5,6 +5,7 @@ Pure geometry, in the units of an SVG's viewBox. Colours are page.css', words an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,14 +14,14 @@ from monitor import curves, glossary
 from monitor.model import Observation, Outcomes, State, Status
 
 SPARKLINE = (72, 18)
-CHART = (640, 200)
+CHART = (960, 220)
 """Width and height of the pictures."""
 
 _PARTS = 18  # of a sparkline
 _SPARE = 1.25
 """How far beyond the window's end an estimated end is still drawn, as a share of the time shown until then."""
 
-_TICK_STEPS = (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2 * 1440, 7 * 1440, 28 * 1440)  # minutes
+_TICK_STEPS = (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2 * 1440, 7 * 1440)  # minutes
 _MOST_TICKS = 6
 
 
@@ -73,7 +74,7 @@ def chart(status: Status, now: datetime) -> Chart | None:
     first = datetime.fromtimestamp(curve[0].at, UTC) if curve else seen.at
     start = min(first, max(seen.created, seen.window_start or seen.created))
     latest = seen.ended_at or max(now, seen.at)
-    end = max(filter(None, (latest, seen.window_end, start + timedelta(minutes=5))))
+    end = max(filter(None, (latest, seen.window_end, start + timedelta(minutes=1))))
     estimated = status.assessment.estimated_end
     if estimated is not None:
         end = max(end, min(estimated, start + (end - start) * _SPARE))
@@ -129,7 +130,8 @@ def _bands(status: Status, until: datetime, axes: _Axes) -> Iterable[Band]:
 def _ticks(start: datetime, end: datetime) -> Iterable[datetime]:
     """Round instants, at most so many as there is room for."""
     minutes = (end - start) / timedelta(minutes=1)
-    step = next((step for step in _TICK_STEPS if minutes / step <= _MOST_TICKS), _TICK_STEPS[-1]) * 60
+    whole_days = 1440 * math.ceil(minutes / _MOST_TICKS / 1440)
+    step = next((step for step in _TICK_STEPS if minutes / step <= _MOST_TICKS), whole_days) * 60
     at = -(-int(start.timestamp()) // step) * step
     while at <= end.timestamp():
         yield datetime.fromtimestamp(at, UTC)

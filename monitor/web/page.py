@@ -29,7 +29,7 @@ from monitor.web.surface import Surface
 ROWS = 50
 """Batches on one page, unless the URL's `limit` says otherwise."""
 
-_ALERTS = 12
+_ALERTS = 6
 """Firing alerts of which the page says more than that they are counted."""
 
 _RECORDS = 15
@@ -160,11 +160,14 @@ class _Row:
     def __init__(self, status: Status, snapshot: Snapshot) -> None:
         self.status = status
         self.state = status.assessment.state
-        self.why = status.assessment.why
-        self.at_risk = choice.at_risk(status)
         self.meaning = glossary.STATES[self.state]
-        self.seen = status.progress.last if status.progress else None
+        self.at_risk = choice.at_risk(status)
+        self.seen = seen = status.progress.last if status.progress else None
         self.ratio = status.assessment.completion_ratio
+        self.done = words.done(seen.completed, seen.total) if seen else ""
+        # Beside the count and the state, neither is a reason.
+        reason = status.assessment.why.removesuffix(self.done).removesuffix(": ")
+        self.reason = "" if reason == self.state else reason
         self.outlook = outlook(status)
         self.sparkline = drawing.sparkline(status)
         self.since = status.changes[-1].at if status.changes else None
@@ -190,7 +193,6 @@ def _overview(snapshot: Snapshot, asked: Choice, records: tuple[Record, ...], er
         rows=[_Row(status, snapshot) for status in chosen.rows],
         everything=len(snapshot.batches),
         firing=firing[:_ALERTS],
-        more_firing=len(firing) - len(firing[:_ALERTS]),
         states=choice.WORST_FIRST,
         sorts=Sort,
         link=lambda **changes: _link(asked, **changes),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from monitor import choice
 from monitor.metrics import Instruments, render
@@ -31,7 +33,7 @@ class Settings:
 
 
 def _application(surface: Surface, instruments: Instruments) -> web.Application:
-    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT)
+    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT, middlewares=[_in_json])
     app.add_routes(
         [
             web.get("/", partial(page.overview, surface)),
@@ -54,12 +56,47 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
     return app
 
 
+_REFUSALS = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("not_allowed", "this address is asked in another way: see the header Allow"),
+    413: (
+        "bad_data",
+        f"the body is too long: {_REQUEST_BODY_LIMIT} bytes are enough for all that is asked here",
+    ),
+}
+
+
+@web.middleware
+async def _in_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """What aiohttp itself refuses below /api/ is refused as everything there is: in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPClientError as refused:
+        if not request.path.startswith("/api/"):
+            raise
+        kind, text = _REFUSALS.get(refused.status, ("bad_data", "the request cannot be read"))
+        allowed = {hdrs.ALLOW: refused.headers[hdrs.ALLOW]} if hdrs.ALLOW in refused.headers else {}
+        return web.json_response(answers.error(kind, text), status=refused.status, headers=_FRESH | allowed)
+
+
 async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
     """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(_application(surface, instruments), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     await web.TCPSite(runner, settings.host or None, settings.port).start()
     return runner
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record tells of an error of the monitor's.
+
+    aiohttp logs what is no HTTP as an error with its traceback, which quotes the header: whoever reaches the port
+    could fill the log, and a mistyped Authorization would stand in it.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def _metrics(surface: Surface, instruments: Instruments, request: web.Request) -> web.Response:

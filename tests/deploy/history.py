@@ -312,7 +312,11 @@ async def _receivers(clock: Clock) -> tuple[web.AppRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
-async def tell(folder: Path, after_restart: dict[str, str]) -> Path:
+Look = Callable[[app.App], Awaitable[None]]
+"""What somebody wants to see of the daemon at the end of the story, while its page is served."""
+
+
+async def tell(folder: Path, after_restart: dict[str, str], look: Look | None = None) -> Path:
     """The story, as OpenMetrics with timestamps."""
     clock = Clock()
     scenario = simulator.load(STORY)
@@ -327,6 +331,8 @@ async def tell(folder: Path, after_restart: dict[str, str]) -> Path:
             while clock() < until:
                 await daemon.minute(clock() + SCRAPE)
                 _write(out, daemon.scrape(), target, clock())
+            if look is not None and until is END:
+                await look(daemon.app)
             await daemon.app.shut_down()
         out.write("# EOF\n")
     await runner.cleanup()
@@ -334,10 +340,10 @@ async def tell(folder: Path, after_restart: dict[str, str]) -> Path:
     return path
 
 
-def make(folder: Path, *, after_restart: dict[str, str] = TARGET) -> Path:
+def make(folder: Path, *, after_restart: dict[str, str] = TARGET, look: Look | None = None) -> Path:
     """A Prometheus' data folder that holds the story. `after_restart`: what the second process is scraped as."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = asyncio.run(tell(folder, after_restart))
+    path = asyncio.run(tell(folder, after_restart, look))
     data = folder / "data"
     command = ("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(path), str(data))
     subprocess.run(command, check=True)
