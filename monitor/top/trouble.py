@@ -12,7 +12,7 @@ from typing import Any
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
-from monitor import words
+from monitor import glossary, words
 from monitor.top.marks import STYLES, Marks
 from monitor.top.table import cut
 
@@ -60,16 +60,15 @@ def _troubles(data: dict[str, Any], now: datetime) -> list[tuple[str, str, str]]
     """What is wrong with the monitor, its accounts and its receivers: a label, its style, and a sentence."""
     found = []
     if not data["store_writable"]:
-        text = "The state file cannot be written: what happens now would be forgotten at a restart."
-        found.append(("store", "bold red", text))
+        found.append(("store", "bold red", glossary.STATE_FILE))
     if data["reload_error"]:
-        text = f"The changed configuration has mistakes; the one before is in effect: {data['reload_error']}"
+        text = f"{glossary.CONFIGURATION} {data['reload_error']}"
         found.append(("config", "bold red", text))
-    for one in data["discoveries"]:
-        if over := one["batches_over_limit"]:
-            many = f"{over:,} {'batch' if over == 1 else 'batches'} of account {one['account']}"
-            text = f"{many} {'is' if over == 1 else 'are'} not watched: discover.max_batches is reached."
-            found.append(("account", "red", text))
+    found += [
+        ("account", "red", glossary.over_limit(over, one["account"]))
+        for one in data["discoveries"]
+        if (over := one["batches_over_limit"])
+    ]
     for account in data["accounts"]:
         if failing := account["failing"]:
             past = words.duration(now - datetime.fromisoformat(failing["since"]))
