@@ -83,7 +83,12 @@ OUTCOMES = [
 async def test_what_comes_of_asking(tmp_path, client_file, document, error):
     async with opened(write_web(tmp_path, tls=MUTUAL, users={"prometheus": HASH})) as door:
         found = await run(
-            "status", "--url", f"https://localhost:{door.port}", "--http.config.file", client_file(document)
+            "explain",
+            "3c90",
+            "--url",
+            f"https://localhost:{door.port}",
+            "--http.config.file",
+            client_file(document),
         )
         assert found.exit_code == (0 if error is None else 1), found.output
         assert (error or "spring-renewals") in found.output
@@ -93,7 +98,7 @@ async def test_what_comes_of_asking(tmp_path, client_file, document, error):
 async def test_the_name_that_is_expected_may_be_another_than_that_of_the_url(tmp_path, client_file):
     write_certificate(tmp_path, "monitor.example")
     async with opened(write_web(tmp_path, tls={})) as door:
-        ask = ("status", "--url", f"https://127.0.0.1:{door.port}", "--http.config.file")
+        ask = ("explain", "3c90", "--url", f"https://127.0.0.1:{door.port}", "--http.config.file")
         assert (await run(*ask, client_file({"tls_config": CA}))).exit_code == 1
         named = client_file({"tls_config": CA | {"server_name": "monitor.example"}})
         assert (await run(*ask, named)).exit_code == 0
@@ -108,7 +113,9 @@ async def test_every_command_knows_the_file_and_the_environment(tmp_path, client
         assert found.exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["status", "explain", "mute", "unmute", "test-alert", "healthcheck"])
+@pytest.mark.parametrize(
+    "command", ["status", "watch", "explain", "mute", "unmute", "test-alert", "healthcheck"]
+)
 def test_every_command_that_asks_a_daemon_has_both_options(command):
     help_text = CliRunner().invoke(cli, [command, "--help"]).output
     assert "--http.config.file" in help_text
@@ -150,8 +157,8 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "said"), MISTAKES)
 async def test_mistakes_in_the_file(client_file, text, said):
     path = client_file(text)
-    found = await run("status", "--url", "http://127.0.0.1:9", "--http.config.file", path)
-    assert (found.exit_code, found.output) == (1, f"{path}: {said}\n")
+    found = await run("explain", "3c90", "--url", "http://127.0.0.1:9", "--http.config.file", path)
+    assert (found.exit_code, f"Error: {path}: {said}\n" in found.output) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -171,16 +178,14 @@ async def test_mistakes_in_the_file(client_file, text, said):
 )
 async def test_files_that_cannot_be_used(client_file, document, said):
     path = client_file({"tls_config": document})
-    found = await run("status", "--url", "https://127.0.0.1:9", "--http.config.file", path)
-    assert (found.exit_code, found.output) == (1, f"{said}\n")
+    found = await run("explain", "3c90", "--url", "https://127.0.0.1:9", "--http.config.file", path)
+    assert (found.exit_code, f"Error: {said}\n" in found.output) == (2, True)
 
 
 async def test_a_file_that_is_not_there(tmp_path):
-    found = await run("status", "--http.config.file", str(tmp_path / "nowhere.yml"))
-    assert (found.exit_code, found.output) == (
-        1,
-        f"{tmp_path / 'nowhere.yml'}: cannot be read: No such file or directory\n",
-    )
+    found = await run("explain", "3c90", "--http.config.file", str(tmp_path / "nowhere.yml"))
+    assert found.exit_code == 2
+    assert f"{tmp_path / 'nowhere.yml'}: cannot be read: No such file or directory" in found.output
 
 
 async def test_the_password_goes_to_the_daemon_and_to_nobody_it_points_to(client_file):
@@ -203,12 +208,12 @@ async def test_the_password_goes_to_the_daemon_and_to_nobody_it_points_to(client
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
-    await run("status", "--url", url, "--http.config.file", client_file({"basic_auth": RIGHT}))
+    await run("explain", "3c90", "--url", url, "--http.config.file", client_file({"basic_auth": RIGHT}))
     server.shutdown()
     thread.join()
     server.server_close()
     [(first, given), (second, passed_on)] = heard
-    assert (first, second, passed_on) == ("/api/v1/batches", "/elsewhere", None)
+    assert (first, second, passed_on) == ("/api/v1/explain?batch_id=3c90", "/elsewhere", None)
     assert given.startswith("Basic ")
 
 

@@ -1,7 +1,7 @@
 """The command line: what can be asked for, what it answers, and with which exit code.
 
 Commands import what they need when they run, so that `--version` and short questions stay quick.
-Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly.
+Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly; `status` has others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.cli.asking import explain, healthcheck, mute, status, test_alert, unmute
-from monitor.cli.shared import fail
+from monitor.cli.asking import explain, healthcheck, mute, test_alert, unmute
+from monitor.cli.completing import completion
+from monitor.cli.looking import status, watch
+from monitor.cli.shared import Commands, fail
 
 _CONFIG_FILE = click.option(
     "--config.file",
@@ -35,13 +37,24 @@ _LOG_FORMAT = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="batch-monitor")
-def cli() -> None:
-    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled.
+
+    \b
+    Example: batch-monitor demo
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-for _command in (status, explain, mute, unmute, test_alert, healthcheck):
+for _command in (status, watch, explain, mute, unmute, test_alert, healthcheck, completion):
     cli.add_command(_command)
 
 
@@ -86,7 +99,7 @@ def run(
     \b
     Example: batch-monitor run --config.file config.yaml
     """
-    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY", "").strip():
         fail(
             "No API key and no configuration. To watch every batch of your account:\n"
             "  ULTRAVOX_API_KEY=… batch-monitor run\n"
@@ -121,7 +134,7 @@ def run(
         fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")
 
 
-@cli.command("check-config")
+@cli.command("check-config", short_help="Check a configuration file: every mistake at once.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check_config(file: Path) -> None:
     """Check a configuration file: every mistake at once, with line, column and path in the file.
@@ -148,7 +161,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-@cli.command()
+@cli.command(short_help="List the calls not made or failed: whom to call again.")
 @click.argument("batch_id")
 @_CONFIG_FILE
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, a column for each key of the metadata.")
@@ -169,7 +182,7 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     from monitor import uncalled as listing
     from monitor.ultravox import UltravoxError
 
-    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY", "").strip():
         fail("No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file")
     try:
         settings = config.load(config_file, os.environ) if config_file else config.load_default(os.environ)
@@ -183,7 +196,7 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     click.echo(f"{_count(len(calls), 'call')} not made or failed", err=True)
 
 
-@cli.command()
+@cli.command(short_help="Run a pretend Ultravox, with made-up campaigns.")
 @click.option(
     "--scenario",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -244,7 +257,7 @@ def simulate(
         pass
 
 
-@cli.command()
+@cli.command(short_help="Show it: no key, no account, no configuration.")
 @click.option(
     "--speed",
     type=click.FloatRange(1, 1000),

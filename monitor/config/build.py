@@ -27,6 +27,9 @@ SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes of a configuration."""
 
 
+_NO_FILE = "there is no such file: copy config.example.yaml to it, or run without --config.file, on the key in ULTRAVOX_API_KEY alone"
+
+
 class ConfigError(Exception):
     """The configuration cannot be used. A line for every mistake: file, line, column, path, what to do."""
 
@@ -102,6 +105,8 @@ def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Conf
     try:
         with path.open("rb") as opened:
             content = opened.read(SIZE_LIMIT + 1)
+    except FileNotFoundError:
+        raise ConfigError(path, (Mistake(1, 1, "", _NO_FILE),)) from None
     except OSError as error:
         raise ConfigError(path, (Mistake(1, 1, "", f"cannot be read: {error.strerror}"),)) from None
     if len(content) > SIZE_LIMIT:

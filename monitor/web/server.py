@@ -67,7 +67,7 @@ def _application(surface: Surface, instruments: Instruments, guard: Guard) -> we
             request.protocol.begin()
         return await guard(request, handler)
 
-    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT, middlewares=[guarded])
+    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT, middlewares=[_in_json, guarded])
     app.add_routes(
         [
             web.get("/", partial(page.overview, surface)),
@@ -88,6 +88,29 @@ def _application(surface: Surface, instruments: Instruments, guard: Guard) -> we
         ]
     )
     return app
+
+
+_REFUSALS = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("not_allowed", "this address is asked in another way: see the header Allow"),
+    413: (
+        "bad_data",
+        f"the body is too long: {_REQUEST_BODY_LIMIT} bytes are enough for all that is asked here",
+    ),
+}
+
+
+@web.middleware
+async def _in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What aiohttp itself refuses below /api/ is refused as everything there is: in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPClientError as refused:
+        if not request.path.startswith("/api/"):
+            raise
+        kind, text = _REFUSALS.get(refused.status, ("bad_data", "the request cannot be read"))
+        allowed = {hdrs.ALLOW: refused.headers[hdrs.ALLOW]} if hdrs.ALLOW in refused.headers else {}
+        return web.json_response(answers.error(kind, text), status=refused.status, headers=_FRESH | allowed)
 
 
 async def serve(
@@ -138,9 +161,13 @@ async def _batches(surface: Surface, request: web.Request) -> web.Response:
     return await _json(lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
 
 
-async def _alerts(surface: Surface, _: web.Request) -> web.Response:
+async def _alerts(surface: Surface, request: web.Request) -> web.Response:
+    try:
+        phase, limit = choice.asked_alerts(request.query)
+    except ValueError as error:
+        return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.alerts(snapshot))
+    return await _json(lambda: answers.alerts(snapshot, phase, limit))
 
 
 async def _json(answer: Callable[[], dict[str, Any]]) -> web.Response:
