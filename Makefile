@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-deploy test-browser test-chaos test-days soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards pictures manifests licences wheel sbom clean
+.PHONY: help demo run test test-stack test-terminal test-deploy test-api test-browser test-chaos test-days soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests licences wheel sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.run
 
 $(VENV)/.deploy: requirements-deploy.lock $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@touch $@
+
+$(VENV)/.views: requirements-views.lock $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-views.lock
 	@touch $@
 
 demo: $(VENV)/.run  ## simulator, daemon and a live view: no key, no account, no configuration
@@ -50,8 +54,14 @@ check-code: $(VENV)/.dev
 test-stack: $(VENV)/.dev  ## end to end, with the real prometheus, prometheus-alertmanager and promtool from PATH
 	$(BIN)/python -m pytest -m stack $(ARGS)
 
+test-terminal: $(VENV)/.dev  ## watch in a real terminal (tmux), completion in real shells (bash, zsh, fish)
+	$(BIN)/python -m pytest -m terminal $(ARGS)
+
 test-deploy: $(VENV)/.deploy  ## image, compose stack, rules, manifests, unit: built, run and checked (CONTRIBUTING.md says with what)
 	PATH="$(CURDIR)/$(BIN):$$PATH" DOCKER=$(DOCKER) $(BIN)/python -m pytest -m deploy $(ARGS)
+
+test-api: $(VENV)/.views  ## a real daemon is asked whatever docs/openapi.yaml allows, and what it does not
+	$(BIN)/python -m pytest -m api $(ARGS)
 
 $(VENV)/.axe: tests/browser/package-lock.json
 	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --silent
@@ -92,6 +102,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group deploy -o requirements-deploy.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group views -o requirements-views.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group sbom -o requirements-sbom.lock
 
 image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11 for another Python
@@ -102,6 +113,9 @@ image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11
 
 dashboards: $(VENV)/.dev  ## write deploy/grafana/dashboards from their source
 	$(BIN)/python -m deploy.grafana.source
+
+docs: $(VENV)/.dev  ## write the tables and the diagram of docs/ that come from the code
+	$(BIN)/python -m docs.source
 
 pictures: $(VENV)/.views  ## draw docs/images anew; needs chromium, prometheus, promtool and grafana-preview
 	$(BIN)/python -m tests.deploy.pictures

@@ -15,8 +15,6 @@ from collections.abc import Callable, Container, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any
 
-from aiohttp.web import AppRunner
-
 from monitor import notify, targets, ultravox, web, words
 from monitor.clock import Clock
 from monitor.config import Account, Config, ConfigError, Files
@@ -68,7 +66,7 @@ class App:
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._runner: AppRunner | None = None
+        self._serving: web.Serving | None = None
         self.started = asyncio.Event()
         self.instruments = Instruments(
             endpoints=ultravox.ENDPOINTS, send_failures=notify.FAILURES, now=clock()
@@ -123,7 +121,7 @@ class App:
         contents = await self.store.open()
         self.book.restore(contents)
         self.delivery.restore(contents)
-        self._runner = await web.serve(config.web, self.surface, self.instruments)
+        self._serving = await web.serve(config.web, self.surface, self.instruments, config.access)
         self.delivery.start()
         self.schedule.start()
         self.schedule.every("prune", PRUNE_EVERY, self.store.prune)
@@ -151,10 +149,11 @@ class App:
     def address(self) -> str:
         """The base URL at which this process answers, for people on the same machine."""
         host, port = self._config.web.host, self._config.web.port
-        if self._runner is not None and self._runner.addresses:
-            port = self._runner.addresses[0][1]
+        if self._serving is not None and self._serving.addresses:
+            port = self._serving.addresses[0][1]
+        scheme = "http" if self._config.access.tls is None else "https"
         shown = "localhost" if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
-        return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
 
     async def shut_down(self) -> None:
         """Stop polling, finish what is being sent, close everything; all of it within END_WITHIN, come what may."""
@@ -175,8 +174,8 @@ class App:
         logger.info("stopped")
 
     async def _stop_answering(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._serving is not None:
+            await self._serving.cleanup()
 
     # Configuration
 
@@ -211,6 +210,8 @@ class App:
         await self._apply(config, wanted, found=found.keys())
         for name in gone:
             await self._forget_account(name)
+        if self._serving is not None:
+            self._serving.use(config.access)
         self._config = config
         self.heartbeat.use(config.heartbeat)
         self._files.look_at(config.sources)

@@ -109,6 +109,15 @@ def asked(query: Mapping[str, str], *, limit: int | None = None) -> Choice:
     )
 
 
+def asked_alerts(query: Mapping[str, str]) -> tuple[Phase | None, int | None]:
+    """Which alerts a URL's query asks for, and at most how many. ValueError says what is wrong with it."""
+    state = query.get("state", "")
+    if state not in {"", Phase.PENDING.value, Phase.FIRING.value}:
+        raise ValueError(f"state={state}: alerts are {Phase.PENDING} or {Phase.FIRING}")
+    limit = _number(query, "limit", MOST_ROWS) if query.get("limit") else None
+    return Phase(state) if state else None, limit
+
+
 def _number(query: Mapping[str, str], name: str, most: int | None) -> int:
     text = query[name]
     # isdecimal is true of digits of every script; int takes those, but no more than so many of them

@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import yaml
-from rich.console import Console, RenderableType
-from rich.live import Live
+from rich.console import Console
 from rich.text import Text
 
 from monitor import clock, config, log, simulator, top
 from monitor.alerts import KINDS, default_rule
 from monitor.app import App
 from monitor.evaluate import Rules
+from monitor.remote import NoAnswerError
 
 POLL = timedelta(seconds=1)
 REFRESH = 0.5
@@ -79,8 +79,8 @@ def _variable(account: str) -> str:
 
 async def run(*, speed: float, seconds: float | None, port: int) -> None:
     """Run it until cancelled, or for so many seconds. OSError when the port is taken."""
-    console = Console()
-    live = console.is_terminal
+    console, drawn = top.console()
+    live = sys.stdout.isatty() and not console.is_dumb_terminal
     log.set_up("critical" if live else "info", "logfmt")
     scenario = simulator.shipped()
     pretend = simulator.Simulator(scenario, speed=speed, clock=clock.utc_now)
@@ -96,13 +96,20 @@ async def run(*, speed: float, seconds: float | None, port: int) -> None:
                 return config.load(path, os.environ | keys)
 
             app = App(load(), load=load, clock=clock.utc_now)
-            await _show(app, console, base_url, speed=speed, seconds=seconds, live=live)
+            await _show(app, console, drawn, base_url, speed=speed, seconds=seconds, live=live)
     finally:
         await pretend.stop()
 
 
 async def _show(
-    app: App, console: Console, base_url: str, *, speed: float, seconds: float | None, live: bool
+    app: App,
+    console: Console,
+    drawn: top.Marks,
+    base_url: str,
+    *,
+    speed: float,
+    seconds: float | None,
+    live: bool,
 ) -> None:
     daemon = asyncio.create_task(app.run())
     started = asyncio.create_task(app.started.wait())
@@ -110,8 +117,9 @@ async def _show(
         await asyncio.wait({daemon, started}, return_when=asyncio.FIRST_COMPLETED)
         if not daemon.done():
             console.print(_head(app.address, base_url, speed))
-            last = await _follow(app, daemon, console, seconds=seconds, live=live)
-            console.print(last)
+            last = await _follow(app, daemon, console, drawn, speed=speed, seconds=seconds, live=live)
+            if last.data:
+                top.print_whole(console, last, top.View(), drawn)
     finally:
         started.cancel()
         app.stop()
@@ -119,24 +127,35 @@ async def _show(
 
 
 async def _follow(
-    app: App, daemon: asyncio.Task[None], console: Console, *, seconds: float | None, live: bool
-) -> RenderableType:
-    """Draw until the daemon stops (Ctrl-C) or the time is over; returns the last picture.
+    app: App,
+    daemon: asyncio.Task[None],
+    console: Console,
+    drawn: top.Marks,
+    *,
+    speed: float,
+    seconds: float | None,
+    live: bool,
+) -> top.Known:
+    """Until it is left, the daemon stops (Ctrl-C) or the time is over; returns what was known last.
 
     Without a terminal nothing is drawn on the way: the log is what can be followed.
     """
-    loop = asyncio.get_running_loop()
-    until = None if seconds is None else loop.time() + seconds
-    picture: RenderableType = ""
-    # transient: what stays on the screen is the last picture, drawn whole
-    with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as view:
-        while not daemon.done() and (until is None or loop.time() < until):
-            with contextlib.suppress(aiohttp.ClientError):  # it has just stopped
-                picture = await _picture(app, console.width)
-                if live:
-                    view.update(picture, refresh=True)
-            await asyncio.wait({daemon}, timeout=REFRESH)
-    return picture
+    known, view = top.Known(app.address), top.View()
+    if not live:
+        await asyncio.wait({daemon}, timeout=seconds)
+    else:
+        note = f"Demonstration: an afternoon at {speed:g} times its speed, all of it made up. Page: {app.address}/"
+        follower = top.Follower(
+            app.address, console, drawn, view, interval=REFRESH, clock=clock.utc_now, note=note
+        )
+        daemon.add_done_callback(lambda _: follower.stop())
+        following = asyncio.create_task(follower.run())
+        await asyncio.wait({following}, timeout=seconds)
+        follower.stop()
+        await following
+    with contextlib.suppress(NoAnswerError):  # it has just stopped
+        known = await asyncio.to_thread(top.read, known, view, drawn, part=None, alerts=None)
+    return known
 
 
 def _head(address: str, base_url: str, speed: float) -> Text:
@@ -149,12 +168,3 @@ def _head(address: str, base_url: str, speed: float) -> Text:
         *(("ultravox  ", "dim"), f"{base_url} (pretended)\n"),
         ("Ctrl-C ends it.\n", "dim"),
     )
-
-
-async def _picture(app: App, width: int) -> RenderableType:
-    async with aiohttp.ClientSession(base_url=app.address) as session:
-        async with session.get("/api/v1/batches") as answer:
-            data = (await answer.json())["data"]
-        async with session.get("/api/v1/alerts") as answer:
-            alerts = (await answer.json())["data"]["alerts"]
-    return top.screen(data, alerts, None, width=width)

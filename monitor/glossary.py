@@ -53,3 +53,12 @@ CALLS: dict[CallStatus, str] = {
     CallStatus.FUTURE: "to be made",
 }
 """In the order in which they are drawn."""
+
+STATE_FILE = "The state file cannot be written: what happens now would be forgotten at a restart."
+CONFIGURATION = "The changed configuration has mistakes; the one before is in effect:"
+
+
+def over_limit(count: int, account: str) -> str:
+    """So many batches of an account are left out."""
+    batches = "batch of account {} is" if count == 1 else "batches of account {} are"
+    return f"{count:,} {batches.format(account)} not watched: discover.max_batches is reached."

@@ -9,7 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 
 def duration(seconds: float | timedelta) -> str:
-    """`45 s`, `22 min`, `1 h 40 min`, `3 d 4 h`: two units at most, rounded down, never negative."""
+    """`45 s`, `22 min`, `1 h 40 min`, `3 d 4 h`, `40 d`: two units at most, rounded down, never negative.
+
+    From ten days on nobody counts the hours.
+    """
     total = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
     whole = max(0, int(total))
     if whole < 60:
@@ -21,7 +24,13 @@ def duration(seconds: float | timedelta) -> str:
     if hours < 24:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+    return f"{days} d {hours} h" if hours and days < 10 else f"{days} d"
+
+
+def ago(seconds: float | timedelta) -> str:
+    """`just now`, `42 s ago`, `1 h 40 min ago`: how long something is past."""
+    total = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    return "just now" if total < 2 else f"{duration(total)} ago"
 
 
 def instant(at: datetime) -> str:

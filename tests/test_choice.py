@@ -101,7 +101,7 @@ def test_at_risk_is_what_can_still_be_helped(state, expected):
 
 BATCHES = [
     made(1, name="Spring Renewals", account="main", labels=(("team", "growth"),), completed=40),
-    made(2, name="dentist", account="agency", alerts=[firing()], completed=400, throttle="gentle"),
+    made(2, name="dentist", account="agency", alerts=[firing()], completed=400, throttle="gentle-straße"),
     made(3, name="autumn", account="main", state=State.PAUSED, alerts=[AT_RISK], completed=0),
 ]
 
@@ -120,6 +120,7 @@ BATCHES = [
         (Choice(search="SPRING"), {"Spring Renewals"}),
         (Choice(search="renewals spring"), {"Spring Renewals"}),
         (Choice(search="team=growth"), {"Spring Renewals"}),
+        (Choice(search="GENTLE-STRASSE"), {"dentist"}),
         (Choice(search="gentle"), {"dentist"}),
         (Choice(search=batch_key(3).batch_id), {"autumn"}),
         (Choice(search="agency den"), {"dentist"}),

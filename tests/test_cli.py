@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from samples import NOW, account, status
 
-from monitor import __version__
+from monitor import __version__, remote
 from monitor.alerts import KINDS, Policy
 from monitor.choice import Choice, choose
 from monitor.cli import cli
@@ -42,6 +44,8 @@ def daemon():
         "/api/v1/explain?batch_id=3c90": answers.explanations(
             status(), explain(status(), account(), Policy(), NOW), NOW
         ),
+        "/nothing/api/v1/batches": answers.batches(snapshot, choose((), Choice())),
+        "/nothing/api/v1/alerts": answers.alerts(snapshot),
         "/odd/api/v1/explain?batch_id=3c90": {"data": {"batch": {}}},
     }
     refused = {"/api/v1/explain?batch_id=zzz": answers.error("not_found", "no watched batch has this id")}
@@ -55,8 +59,9 @@ def daemon():
                 self.end_headers()
                 self.wfile.write(f"unhealthy, says the daemon of {code}\n".encode())
                 return
-            found = paths.get(self.path) or refused.get(self.path)
-            self.send_response(200 if self.path in paths else 404)
+            path = self.path if "explain" in self.path else self.path.partition("?")[0]
+            found = paths.get(path) or refused.get(path)
+            self.send_response(200 if path in paths else 404)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
 
@@ -196,13 +201,13 @@ def test_status_fits_eighty_columns(daemon):
 )
 def test_status_without_a_daemon_says_what_to_do(url, text):
     found = run("status", "--url", url)
-    assert found.exit_code == 1
+    assert found.exit_code == 3
     assert text in found.stderr
 
 
 def test_status_of_something_else_says_so(daemon):
     found = run("status", "--url", f"{daemon}/elsewhere")
-    assert found.exit_code == 1
+    assert found.exit_code == 3
     assert "is it a batch monitor?" in found.stderr
 
 
@@ -211,7 +216,7 @@ def test_status_of_something_else_says_so(daemon):
 )
 def test_status_of_a_foreign_answer_is_no_traceback(daemon, path, text):
     found = run("status", "--url", daemon + path)
-    assert (found.exit_code, type(found.exception)) == (1, SystemExit)
+    assert (found.exit_code, type(found.exception)) == (3, SystemExit)
     assert text in found.stderr
 
 
@@ -250,6 +255,146 @@ def test_uncalled_without_a_key_says_where_it_goes():
     found = run("uncalled", "3c90c3cc-0d44-4b50-8888-8dd25736052a", ULTRAVOX_API_KEY="")
     assert (found.exit_code, found.stdout) == (1, "")
     assert found.stderr == "No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file\n"
+
+
+def test_status_as_json_is_the_answer_with_the_alerts(daemon):
+    found = run("status", "-o", "json", "--url", daemon)
+    data = json.loads(found.stdout)
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert (data["matching"], data["states"], data["alerts"]) == (1, {"running": 1}, [])
+    assert [batch["batch"] for batch in data["batches"]] == ["spring-renewals"]
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_status_that_matches_nothing_cannot_tell(daemon, output):
+    found = run("status", "--url", f"{daemon}/nothing", "-o", output)
+    assert (found.exit_code, type(found.exception)) == (3, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--state", "asleep"], "--state asleep: there is no such state; there are unknown, "),
+        (["--sort", "size"], "--sort size: order by worst, name"),
+        (["--firing", "BatchTired"], "--firing BatchTired: give any or the name of an alert: BatchStalled"),
+        (["--nope"], "No such option '--nope'"),
+        (["-o", "xml"], "Invalid value for '-o' / '--output'"),
+    ],
+)
+def test_who_asks_wrongly_is_told(options, text):
+    """By `status` with the code that checks have for it; 2 would say that something is critical."""
+    found = run("status", *options)
+    assert (found.exit_code, found.stdout) == (3, "")
+    assert text in found.stderr
+    if options[0] != "-o":
+        found = run("watch", *options)
+        assert (found.exit_code, found.stdout) == (2, "")
+        assert text in found.stderr
+
+
+def test_watch_without_a_terminal_prints_once_and_says_so(daemon):
+    found = run("watch", "--url", daemon)
+    assert found.exit_code == 1
+    assert "spring-renewals" in found.stdout
+    assert "There is no terminal to draw in" in found.stderr
+
+
+def test_watch_without_a_terminal_or_a_daemon():
+    found = run("watch", "--url", "http://127.0.0.1:9")
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert "start one with `batch-monitor run`" in found.stderr
+
+
+def test_what_is_asked_of_a_daemon_on_this_machine_passes_no_proxy(daemon, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert run("status", "--url", daemon).exit_code == 0
+
+
+def test_alone_it_prints_its_help():
+    found = run()
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert found.stdout == run("--help").stdout
+    for command in cli.commands:
+        [line] = [line for line in found.stdout.splitlines() if line.startswith(f"  {command} ")]
+        assert line.endswith(".")
+        assert not line.endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("statsu", "There is no command statsu. Did you mean `batch-monitor status`?"),
+        ("chek-config", "Did you mean `batch-monitor check-config`?"),
+        ("frobnicate", "There is no command frobnicate.\n"),
+    ],
+)
+def test_a_command_that_there_is_not(typed, said):
+    found = run(typed)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert said in found.stderr
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_a_key_that_is_empty_is_none(key):
+    assert "No API key and no configuration" in run("run", ULTRAVOX_API_KEY=key).stderr
+
+
+@pytest.mark.parametrize("command", [("run", "--config.file"), ("check-config",)])
+def test_a_configuration_that_is_not_there_says_how_to_go_on(tmp_path, command):
+    found = run(*command, str(tmp_path / "config.yaml"), **KEY)
+    assert found.exit_code == 1
+    assert (
+        "there is no such file: copy config.example.yaml to it, or run without --config.file" in found.stderr
+    )
+
+
+def completed(arguments, begun, **environ):
+    """What bash is offered."""
+    words = "\n".join(["batch-monitor", *arguments, begun])
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(arguments) + 1)}
+    found = run(**environ, **asked, _BATCH_MONITOR_COMPLETE="bash_complete")
+    assert found.stderr == ""
+    return [line.partition(",")[2] for line in found.stdout.splitlines() if line]
+
+
+def test_completion_offers_what_the_daemon_knows(daemon):
+    assert completed(["explain", "--url", daemon], "3c9") == [status().key.batch_id]
+    assert completed(["explain", "--url", daemon], "zz") == []
+    assert completed(["status", "--url", daemon, "--account"], "m") == ["main"]
+    assert completed(["status", "--state"], "stalled,p") == ["stalled,paused"]
+    assert completed(["watch", "--firing"], "BatchO") == ["BatchOverdue"]
+    assert completed([], "sta") == ["status"]
+
+
+def test_completion_in_a_bash_that_takes_addresses_apart(daemon):
+    host, port = daemon.removeprefix("http://").split(":")
+    apart = ["explain", "--url", "http", ":", f"//{host}", ":", port]
+    assert completed(apart, "3c9") == [status().key.batch_id]
+    assert completed(["mute", *apart[1:], "--for", "2h"], "3c9") == [status().key.batch_id]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "/list", "/null", "/empty", "/elsewhere"])
+def test_completion_is_silent_where_there_is_no_daemon(daemon, url):
+    for arguments in (["explain"], ["test-alert", "--receiver"], ["status", "--account"]):
+        address = daemon + url if url.startswith("/") else url
+        assert completed([arguments[0], "--url", address, *arguments[1:]], "") == []
+
+
+def test_completion_waits_for_nobody():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        assert completed(["mute", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"], "3") == []
+        assert time.monotonic() - began < 2
+
+
+def test_completion_waits_for_no_name_server_either(monkeypatch):
+    """Whose answer no timeout of a socket covers."""
+    hangs = threading.Event()
+    monkeypatch.setattr(remote, "ask", lambda *_, **__: hangs.wait(20))
+    began = time.monotonic()
+    assert completed(["mute"], "3") == []
+    assert time.monotonic() - began < 2
+    hangs.set()
 
 
 @pytest.mark.parametrize("command", sorted(cli.commands))

@@ -71,7 +71,7 @@ def test_there_are_enough_bad_files():
 def test_a_file_that_is_not_there_is_named(tmp_path):
     path = tmp_path / "nowhere.yaml"
     with pytest.raises(
-        ConfigError, match=re.escape(f"{path}:1:1: cannot be read: No such file or directory")
+        ConfigError, match=re.escape(f"{path}:1:1: there is no such file: copy config.example.yaml to it")
     ):
         config.load(path, ENVIRON)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from monitor import config, heartbeat
 from monitor.alerts import KINDS, Policy, default_rule
@@ -69,6 +69,19 @@ def as_documented(path):
     return f"alerts.KIND.{parts[2]}" if common else path
 
 
+def refused(hint):
+    """The bounds of a duration, as the page is to say them, from what is said of one that is outside of them."""
+    for outside in ("1ms", "90d"):
+        try:
+            TypeAdapter(hint).validate_python(outside)
+        except ValidationError as error:
+            if bounds := re.search(r"must be between (\S+) and (\w+)", str(error)):
+                return f"{bounds[1]} to {bounds[2]}"
+            if bounds := re.search(r"must be at least (\w+)", str(error)):
+                return f"{bounds[1]} at least"
+    return None
+
+
 ROWS = re.findall(r"^\| `([^`]+)` \|\s*([^|]*?)\s*\|\s*([^|]*?)\s*\|$", PAGE, flags=re.MULTILINE)
 
 
@@ -121,6 +134,23 @@ def test_a_key_without_a_default_on_the_page_has_none_in_the_code():
             field = model.model_fields[name]
             assert field.is_required() == (default == "needed"), path
             assert field.is_required() or field.default is None or name == "alerts", path
+
+
+RANGES = {
+    path: found
+    for path, (model, name) in FIELDS.items()
+    if (found := refused(typing.get_type_hints(model, include_extras=True)[name]))
+}
+
+
+def test_there_are_ranges_of_durations():
+    assert len(RANGES) >= 24
+
+
+@pytest.mark.parametrize(("path", "said"), RANGES.items(), ids=RANGES)
+def test_the_page_says_between_what_a_duration_must_be(path, said):
+    [meaning] = [meaning for row, _, meaning in ROWS if row == as_documented(path)]
+    assert said in meaning
 
 
 def keys_of(data, at=""):

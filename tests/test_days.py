@@ -164,9 +164,7 @@ async def test_without_file_descriptors_it_neither_ends_nor_spins_and_recovers(d
     daemon.limit(resource.RLIMIT_NOFILE, -1)
     await eventually("it is well again", daemon.up, within=20)
     await daemon.goes_on()
-    assert daemon.log.count("out of system resource") == 0
-    assert daemon.log.count("no file descriptor is left") == 1, "said once"
-    assert daemon.log.count("connections are taken again") == 1
+    assert 1 <= daemon.log.count("no connection can be accepted") <= 4, "said, and not for each try"
     daemon.process.send_signal(signal.SIGHUP)
     await eventually("it reloads", lambda: 'msg="configuration loaded"' in daemon.log, within=10)
     await daemon.stop()

@@ -64,7 +64,7 @@ def test_the_forecast_meets_the_top_or_the_edge(end, met):
 
 
 def test_what_is_over_has_no_forecast_and_needs_no_pace():
-    chart = drawing.chart(seen(ended_at=NOW, completed=400), NOW + 9 * HOUR)
+    chart = drawing.chart(seen(ended_at=NOW, completed=300, end=NOW + HOUR), NOW + 9 * HOUR)
     assert (chart.forecast, chart.needed) == (None, None)
     assert chart.now == pytest.approx(WIDTH / 3)  # it stands where it ended
 

@@ -206,7 +206,16 @@ async def test_the_record_is_searched_by_batch_receiver_and_time_and_survives_a_
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "before=yesterday", "before=2026-11-23T12:00:00"]
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=1_0",
+        "limit=%2B7",
+        "before=yesterday",
+        "before=2026-11-23T12:00:00",
+    ],
 )
 async def test_a_wrong_question_is_told_what_is_wrong(desk, query):
     code, answer = await desk.ask(f"notifications?{query}")
@@ -244,7 +253,7 @@ async def test_a_mute_holds_a_batch_and_its_end_tells_what_still_fires(desk, ser
     waiting = next(one for one in await desk.told() if one["status"] == "waiting")
     assert (waiting["waits_for"], waiting["waits_until"]) == ("it is muted", "2026-11-23T14:00:00.000Z")
     assert (await desk.ask("mutes"))[1]["data"]["mutes"] == [
-        {"batch_id": BATCH, "until": "2026-11-23T14:00:00.000Z"}
+        {"batch_id": BATCH, "batch": "spring-renewals", "until": "2026-11-23T14:00:00.000Z"}
     ]
     desk.clock.now = NOW + timedelta(hours=2, seconds=1)
     await desk.turn()
@@ -274,6 +283,7 @@ async def test_the_page_shows_who_is_muted_what_waits_and_what_was_told(desk, se
         ({"batch_id": BATCH, "for_seconds": True}, 400),
         ({"batch_id": BATCH, "for_seconds": -1}, 400),
         ({"batch_id": BATCH, "for_seconds": float(31 * 86400)}, 400),
+        ({"batch_id": BATCH, "for_seconds": 60, "until": "tomorrow"}, 400),
         ([], 400),
     ],
 )
@@ -287,6 +297,29 @@ async def test_what_a_page_elsewhere_can_make_a_browser_send_is_refused(desk):
         for path in ("mutes", "test-alert"):
             async with session.post(f"{desk.url}/api/v1/{path}", data='{"batch_id": "3c90"}') as answer:
                 assert answer.status == 415
+
+
+async def test_a_key_that_there_is_not_is_refused_and_nobody_is_tested(desk, server):
+    code, answer = await desk.post("test-alert", {"reciever": "crm"})
+    assert (code, answer["error"]) == (400, "reciever: there is no such key; there are receiver")
+    assert server.requests == []
+
+
+async def test_a_mute_of_a_batch_that_is_no_longer_watched_has_no_name(desk):
+    await desk.post("mutes", {"batch_id": BATCH, "for_seconds": 60})
+    desk.book.statuses.clear()
+    [mute] = (await desk.ask("mutes"))[1]["data"]["mutes"]
+    assert (mute["batch_id"], mute["batch"]) == (BATCH, None)
+
+
+@pytest.mark.parametrize("body", ["{", "[" * 4000, "\xff".encode("latin-1"), ""])
+async def test_a_body_that_is_no_json_is_refused(desk, body):
+    headers = {"Content-Type": "application/json"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{desk.url}/api/v1/mutes", data=body, headers=headers) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]) == (400, "the body is not JSON")
 
 
 async def test_mute_and_unmute_on_the_command_line(desk):

@@ -215,7 +215,8 @@ async def stage(folder: Path, *, end: str, recover: str, receivers: list[dict[st
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, target: str):
+async def prometheus(folder: Path, target: str, **job: Any):
+    """`job`: more of the scrape configuration."""
     port = free_port()
     config = folder / "prometheus.yml"
     config.write_text(
@@ -223,7 +224,11 @@ async def prometheus(folder: Path, target: str):
             {
                 "global": {"scrape_interval": "1s"},
                 "scrape_configs": [
-                    {"job_name": "monitor", "static_configs": [{"targets": [target.removeprefix("http://")]}]}
+                    {
+                        "job_name": "monitor",
+                        "static_configs": [{"targets": [target.partition("://")[2]]}],
+                        **job,
+                    }
                 ],
             }
         )

@@ -28,6 +28,7 @@ def test_there_is_a_lock_for_each_purpose():
         "requirements-deploy.lock",
         "requirements-dev.lock",
         "requirements-sbom.lock",
+        "requirements-views.lock",
         "requirements.lock",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from samples import NOW, account, batch_key, status
 
 from monitor import web
 from monitor.alerts import KINDS, Policy
+from monitor.evaluate import Rules, assess
 from monitor.explain import explain
 from monitor.metrics import Instruments
 from monitor.model import (
@@ -133,6 +135,45 @@ async def test_alerts_fire_first_the_worst_first_and_told_ones_are_over(client, 
     ]
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("", ["AccountUnreachable", "BatchStalled", "BatchPausedTooLong"]),
+        ("?state=firing", ["AccountUnreachable", "BatchStalled"]),
+        ("?state=pending", ["BatchPausedTooLong"]),
+        ("?state=firing&limit=1", ["AccountUnreachable"]),
+        ("?limit=2", ["AccountUnreachable", "BatchStalled"]),
+    ],
+)
+async def test_who_asks_for_some_alerts_gets_these_and_the_count_of_all(client, daemon, query, told):
+    def alert(name, phase, severity):
+        return AlertState(name, phase, NOW, severity)
+
+    states = (
+        alert(AlertName.BATCH_PAUSED_TOO_LONG, Phase.PENDING, Severity.WARNING),
+        alert(AlertName.BATCH_STALLED, Phase.FIRING, Severity.WARNING),
+        alert(AlertName.BATCH_ENDED, Phase.TOLD, Severity.INFO),
+    )
+    unreachable = alert(AlertName.ACCOUNT_UNREACHABLE, Phase.FIRING, Severity.CRITICAL)
+    daemon.shown = Snapshot(NOW, (status(alerts=states),), (account(alerts=(unreachable,)),))
+    async with client.get(f"/api/v1/alerts{query}") as answer:
+        data = (await answer.json())["data"]
+    assert [one["alertname"] for one in data["alerts"]] == told
+    assert (data["firing"], data["pending"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("state=told", "state=told: alerts are pending or firing"),
+        ("limit=0", "limit=0: give a number from 1 to 1000"),
+    ],
+)
+async def test_alerts_that_there_are_not_are_refused(client, query, said):
+    async with client.get(f"/api/v1/alerts?{query}") as answer:
+        assert (answer.status, (await answer.json())["error"]) == (400, said)
+
+
 async def test_a_pending_alert_is_shown_with_the_labels_it_would_fire_with(client, daemon):
     pending = AlertState(AlertName.BATCH_OVERDUE, Phase.PENDING, NOW, Severity.CRITICAL)
     rejected = AlertState(AlertName.ACCOUNT_KEY_REJECTED, Phase.PENDING, NOW, Severity.CRITICAL)
@@ -182,9 +223,56 @@ async def test_head_is_answered_and_post_is_not(client, path):
     assert code == 405
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "code", "kind"),
+    [
+        ("GET", "/api/v2/batches", 404, "not_found"),
+        ("PUT", "/api/v1/batches", 405, "not_allowed"),
+        ("GET", "/api/v1/test-alert", 405, "not_allowed"),
+        ("POST", "/api/v1/mutes", 413, "bad_data"),
+    ],
+)
+async def test_what_the_server_refuses_below_api_is_json_as_everything_there(
+    client, method, path, code, kind
+):
+    long = {"data": b"[" * 5000, "headers": {"Content-Type": "application/json"}} if code == 413 else {}
+    answered, headers, body = await ask(client, path, method, **long)
+    assert (answered, headers["Content-Type"].split(";")[0]) == (code, "application/json")
+    said = json.loads(body)
+    assert (said["status"], said["errorType"], sorted(said)) == (
+        "error",
+        kind,
+        ["error", "errorType", "status"],
+    )
+    assert ("Allow" in headers) == (code == 405)
+
+
+async def test_a_batch_that_was_never_observed_has_the_same_keys_as_any_other(client, daemon):
+    unseen = status(key=batch_key(2), progress=None, assessment=assess(None, None, Rules()))
+    daemon.shown = Snapshot(NOW, (status(), unseen))
+    _, _, body = await ask(client, "/api/v1/batches")
+    seen, told = sorted(json.loads(body)["data"]["batches"], key=lambda one: one["calls"] is None)
+    assert told.keys() == seen.keys()
+    assert (told["calls"], told["paused"], told["window_end"], told["ended"]) == (None, None, None, None)
+
+
 async def test_a_body_that_nobody_asked_for_is_not_read(client, daemon):
     code, _, _ = await ask(client, "/-/reload", "POST", data=b"x" * 100_000)
     assert code in {200, 413}
+
+
+async def test_what_is_no_http_is_refused_and_is_not_quoted_in_the_log(client, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", client._base_url.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic s3cr3t\x00\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert caplog.records == []
+
+
+async def test_an_error_of_ours_is_logged(client, daemon, caplog):
+    daemon.snapshot = lambda: 1 / 0
+    code, _, _ = await ask(client, "/api/v1/alerts")
+    assert (code, [record.levelname for record in caplog.records]) == (500, ["ERROR"])
 
 
 @pytest.mark.parametrize(

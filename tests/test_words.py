@@ -23,11 +23,21 @@ from monitor import words
         (86399, "23 h 59 min"),
         (86400, "1 d"),
         (90000, "1 d 1 h"),
+        (timedelta(days=9, hours=23), "9 d 23 h"),
+        (timedelta(days=10, hours=23), "10 d"),
         (timedelta(days=400), "400 d"),
     ],
 )
 def test_durations(seconds, text):
     assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "just now"), (1.9, "just now"), (2, "2 s ago"), (timedelta(minutes=100), "1 h 40 min ago")],
+)
+def test_how_long_something_is_past(seconds, text):
+    assert words.ago(seconds) == text
 
 
 @pytest.mark.parametrize(

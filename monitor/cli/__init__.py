@@ -1,7 +1,7 @@
 """The command line: what can be asked for, what it answers, and with which exit code.
 
 Commands import what they need when they run, so that `--version` and short questions stay quick.
-Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly.
+Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 asked wrongly; `status` has others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.cli.asking import explain, healthcheck, mute, status, test_alert, unmute
-from monitor.cli.shared import fail
+from monitor.cli.asking import explain, healthcheck, mute, test_alert, unmute
+from monitor.cli.completing import completion
+from monitor.cli.looking import status, watch
+from monitor.cli.shared import Commands, fail
 
 _CONFIG_FILE = click.option(
     "--config.file",
@@ -35,13 +37,24 @@ _LOG_FORMAT = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="batch-monitor")
-def cli() -> None:
-    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Watches outbound call batches on Ultravox and speaks up before people are left uncalled.
+
+    \b
+    Example: batch-monitor demo
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-for _command in (status, explain, mute, unmute, test_alert, healthcheck):
+for _command in (status, watch, explain, mute, unmute, test_alert, healthcheck, completion):
     cli.add_command(_command)
 
 
@@ -58,9 +71,26 @@ def main() -> None:
     metavar="[HOST]:PORT",
     help="Overrides web.listen_address of the configuration.",
 )
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TLS and passwords, in the format of Prometheus' exporters. Overrides web.config_file of the configuration.",
+)
+@click.option(
+    "--web.read-only", "read_only", is_flag=True, help="Take no mute, no test alert and no reload over HTTP."
+)
 @_LOG_LEVEL
 @_LOG_FORMAT
-def run(config_file: Path | None, listen_address: str | None, log_level: str, log_format: str) -> None:
+def run(
+    config_file: Path | None,
+    listen_address: str | None,
+    web_config_file: Path | None,
+    log_level: str,
+    log_format: str,
+    *,
+    read_only: bool,
+) -> None:
     """Run the daemon.
 
     Without a configuration file it finds and watches every batch of the account whose key is in the
@@ -69,7 +99,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     \b
     Example: batch-monitor run --config.file config.yaml
     """
-    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY", "").strip():
         fail(
             "No API key and no configuration. To watch every batch of your account:\n"
             "  ULTRAVOX_API_KEY=… batch-monitor run\n"
@@ -85,11 +115,13 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
     from monitor.store import StoreError
 
     formatter = log.set_up(log_level, log_format)
-    load = (
-        partial(config.load, config_file, os.environ, listen_address=listen_address)
+    read = (
+        partial(config.load, config_file, os.environ)
         if config_file
-        else partial(config.load_default, os.environ, listen_address=listen_address)
+        else partial(config.load_default, os.environ)
     )
+
+    load = partial(read, listen_address=listen_address, web_config_file=web_config_file, read_only=read_only)
 
     async def daemon() -> None:
         await App(load(), load=load, clock=clock.utc_now, hide=formatter.hide).run()
@@ -102,7 +134,7 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
         fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")
 
 
-@cli.command("check-config")
+@cli.command("check-config", short_help="Check a configuration file: every mistake at once.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check_config(file: Path) -> None:
     """Check a configuration file: every mistake at once, with line, column and path in the file.
@@ -129,7 +161,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-@cli.command()
+@cli.command(short_help="List the calls not made or failed: whom to call again.")
 @click.argument("batch_id")
 @_CONFIG_FILE
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, a column for each key of the metadata.")
@@ -150,7 +182,7 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     from monitor import uncalled as listing
     from monitor.ultravox import UltravoxError
 
-    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY"):
+    if config_file is None and not os.environ.get("ULTRAVOX_API_KEY", "").strip():
         fail("No API key: set ULTRAVOX_API_KEY, or name the configuration with --config.file")
     try:
         settings = config.load(config_file, os.environ) if config_file else config.load_default(os.environ)
@@ -164,7 +196,7 @@ def uncalled(batch_id: str, config_file: Path | None, *, as_csv: bool) -> None:
     click.echo(f"{_count(len(calls), 'call')} not made or failed", err=True)
 
 
-@cli.command()
+@cli.command(short_help="Run a pretend Ultravox, with made-up campaigns.")
 @click.option(
     "--scenario",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -225,7 +257,7 @@ def simulate(
         pass
 
 
-@cli.command()
+@cli.command(short_help="Show it: no key, no account, no configuration.")
 @click.option(
     "--speed",
     type=click.FloatRange(1, 1000),

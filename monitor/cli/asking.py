@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import http.client
-import json
 import sys
 import urllib.error
-import urllib.parse
-import urllib.request
 from datetime import datetime
 from typing import Any
 
 import click
 
-from monitor import __version__
-from monitor.cli.shared import fail
+from monitor import __version__, remote
+from monitor.cli.completing import batch_ids, receivers
+from monitor.cli.shared import fail, url_option
 
-_HTTP_TIMEOUT = 10.0
 _HEALTH_TIMEOUT = 4.0  # less than container runtimes give a health check
 _TEST_TIMEOUT = 90.0  # a receiver that hangs is waited for by the daemon first
 
-_URL = click.option(
-    "--url", default="http://localhost:10042", show_default=True, help="Where the daemon answers."
-)
 
-
-@click.command()
-@_URL
-def status(url: str) -> None:
-    """Show the batches of a running daemon, the worst first, and the alerts that fire.
-
-    \b
-    Example: batch-monitor status --url http://monitor.example:10042
-    """
-    from rich.console import Console
-
-    from monitor import top
-
-    console = Console()
-    data, alerts = _ask(url, "batches"), _ask(url, "alerts")
-    try:
-        head = f"Ultravox Batch Monitor {data['version']} at {url}"
-        picture = top.screen(data, alerts["alerts"], head, width=console.width)
-    except (LookupError, TypeError, ValueError):
-        fail(f"{url} answers something else than a batch monitor of version {__version__} does")
-    console.print(picture)
-
-
-@click.command()
-@click.argument("batch_id")
-@_URL
+@click.command(short_help="Say why each alert of a batch fires or does not.")
+@click.argument("batch_id", shell_complete=batch_ids)
+@url_option
 def explain(batch_id: str, url: str) -> None:
     """Say why each alert of a batch fires or does not, with the numbers, and when it would.
 
@@ -58,22 +29,21 @@ def explain(batch_id: str, url: str) -> None:
     \b
     Example: batch-monitor explain 3c90c3cc
     """
-    from rich.console import Console
-
     from monitor import top
 
-    data = _ask(url, "explain?" + urllib.parse.urlencode({"batch_id": batch_id}))
+    console, marks = top.console()
+    data = _ask(url, "explain", {"batch_id": batch_id})
     try:
-        picture = top.explained(data)
+        picture = top.explained(data, marks)
     except (LookupError, TypeError, ValueError):
         fail(f"{url} answers something else than a batch monitor of version {__version__} does")
-    Console().print(picture)
+    console.print(picture)
 
 
 @click.command()
-@click.argument("batch_id")
+@click.argument("batch_id", shell_complete=batch_ids)
 @click.option("--for", "duration", required=True, metavar="DURATION", help="Like 30m, 2h or 1h30m.")
-@_URL
+@url_option
 def mute(batch_id: str, duration: str, url: str) -> None:
     """Hold all messages of a batch for a while.
 
@@ -90,27 +60,27 @@ def mute(batch_id: str, duration: str, url: str) -> None:
         seconds = as_duration(duration).total_seconds()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
-    data = _ask(url, "mutes", {"batch_id": batch_id, "for_seconds": seconds})
+    data = _ask(url, "mutes", body={"batch_id": batch_id, "for_seconds": seconds})
     until = words.instant(datetime.fromisoformat(data["until"]))
     click.echo(f"{data.get('batch')} is muted until {until}")
 
 
 @click.command()
-@click.argument("batch_id")
-@_URL
+@click.argument("batch_id", shell_complete=batch_ids)
+@url_option
 def unmute(batch_id: str, url: str) -> None:
     """End a mute now: what was held is told.
 
     \b
     Example: batch-monitor unmute 3c90c3cc
     """
-    data = _ask(url, "mutes", {"batch_id": batch_id, "for_seconds": 0})
+    data = _ask(url, "mutes", body={"batch_id": batch_id, "for_seconds": 0})
     click.echo(f"{data.get('batch')} is not muted")
 
 
-@click.command("test-alert")
-@click.option("--receiver", help="Only this one.")
-@_URL
+@click.command("test-alert", short_help="Send a marked test alert through every receiver.")
+@click.option("--receiver", shell_complete=receivers, help="Only this one.")
+@url_option
 def test_alert(receiver: str | None, url: str) -> None:
     """Send a marked test alert through every receiver, past all queues, filters and mutes.
 
@@ -119,7 +89,9 @@ def test_alert(receiver: str | None, url: str) -> None:
     \b
     Example: batch-monitor test-alert --receiver ops-chat
     """
-    data = _ask(url, "test-alert", {} if receiver is None else {"receiver": receiver}, timeout=_TEST_TIMEOUT)
+    data = _ask(
+        url, "test-alert", body={} if receiver is None else {"receiver": receiver}, timeout=_TEST_TIMEOUT
+    )
     found = data.get("receivers")
     if not found:
         fail("no receiver is configured: alerts are in the log, the metrics and on the page only")
@@ -133,8 +105,8 @@ def test_alert(receiver: str | None, url: str) -> None:
         sys.exit(1)
 
 
-@click.command()
-@_URL
+@click.command(short_help="Exit with 0 if a daemon is healthy: for containers.")
+@url_option
 def healthcheck(url: str) -> None:
     """Exit with 0 if a daemon is healthy, else with 1: for the health checks of containers.
 
@@ -143,52 +115,29 @@ def healthcheck(url: str) -> None:
     \b
     Example: batch-monitor healthcheck
     """
-    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy knows another localhost
     try:
-        with directly.open(_address(url, "/-/healthy"), timeout=_HEALTH_TIMEOUT):
+        # Not through a proxy, which knows another localhost.
+        with remote.opened(remote.address(url, "/-/healthy"), timeout=_HEALTH_TIMEOUT, proxies=False):
             click.echo("healthy")
+    except remote.NoAnswerError as error:
+        fail(str(error))
     except urllib.error.HTTPError as error:
         with error:
             fail(error.read(200).decode(errors="replace").strip() or f"{url} answers {error.code}")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        fail(f"unhealthy: no daemon answers at {url} ({reason})")
+        fail(f"unhealthy: no daemon answers at {url} ({remote.reason_of(error)})")
 
 
 def _ask(
-    url: str, what: str, body: dict[str, Any] | None = None, *, timeout: float = _HTTP_TIMEOUT
+    url: str,
+    what: str,
+    query: dict[str, str] | None = None,
+    *,
+    body: dict[str, Any] | None = None,
+    timeout: float = remote.TIMEOUT,
 ) -> dict[str, Any]:
-    """The `data` of one of the daemon's answers; ends the command when there is none. With a body it is POSTed."""
+    """The `data` of one of the daemon's answers; ends the command when there is none."""
     try:
-        request = urllib.request.Request(  # noqa: S310 - http or https: _address
-            _address(url, f"/api/v1/{what}"),
-            data=None if body is None else json.dumps(body).encode(),
-            headers={} if body is None else {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the same
-            data: dict[str, Any] = json.load(answer)["data"]
-            data.keys()  # AttributeError: it is none of ours
-    except urllib.error.HTTPError as error:
-        with error:
-            fail(_told(error) or f"{url} answers {error.code} {error.reason}: is it a batch monitor?")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        fail(
-            f"no daemon answers at {url} ({reason}); start one with `batch-monitor run`, or name it with --url"
-        )
-    return data
-
-
-def _address(url: str, path: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        fail(f"{url} is no address of a daemon: write it as http://HOST:PORT")
-    return url.rstrip("/") + path
-
-
-def _told(answer: urllib.error.HTTPError) -> str | None:
-    """What the daemon itself says is wrong with the question."""
-    try:
-        text = json.load(answer)["error"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return text if isinstance(text, str) else None
+        return remote.ask(url, what, query, body=body, timeout=timeout)
+    except remote.NoAnswerError as error:
+        fail(str(error))

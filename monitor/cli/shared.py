@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import click
 
+from monitor.cli.http_client import http_config_file
 
-def fail(text: str) -> NoReturn:
-    """End the command: what is wrong goes to stderr, the exit code is 1."""
+URL = "http://localhost:10042"
+"""Where a daemon answers unless it is told otherwise."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def url_option(command: _Command) -> _Command:
+    """`--url`, which the command gets, and `--http.config.file`, which it need not know of."""
+    url = click.option(
+        "--url",
+        envvar="BATCH_MONITOR_URL",
+        show_envvar=True,
+        default=URL,
+        show_default=True,
+        help="Where the daemon answers.",
+    )
+    return url(http_config_file(command))
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    """End the command: what is wrong goes to stderr, the exit code is 1 unless the command has others."""
     click.echo(text, err=True)
-    sys.exit(1)
+    sys.exit(code)
+
+
+class Commands(click.Group):
+    """The command itself: alone it prints its help, and of a command that there is not it says which is meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but for what is said of a mistake."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            meant = f" Did you mean `{ctx.command_path} {near[0]}`?" if near else ""
+            raise click.UsageError(f"There is no command {name}.{meant}", ctx)
+        return super().resolve_command(ctx, args)

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr
 
 from monitor import delivery, heartbeat, messages, targets, ultravox
 from monitor.alerts import KINDS, Policy, Rule, default_rule
-from monitor.config import document, schema
+from monitor.config import document, schema, web_file
 from monitor.config.checks import Secrets, checked
-from monitor.config.document import Document, Mistake, Steps
-from monitor.config.texts import explained
+from monitor.config.document import Document, Mistake
+from monitor.config.fitting import fitted
+from monitor.config.web_file import WebFile
 from monitor.evaluate import Rules
 from monitor.model import BatchKey, Target
 from monitor.routing import Pacing, Route, TimeInterval
+from monitor.web import Access
 from monitor.web import Settings as WebSettings
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes of a configuration."""
 
 
+_NO_FILE = "there is no such file: copy config.example.yaml to it, or run without --config.file, on the key in ULTRAVOX_API_KEY alone"
+
+
 class ConfigError(Exception):
     """The configuration cannot be used. A line for every mistake: file, line, column, path, what to do."""
 
-    def __init__(self, source: Path, mistakes: tuple[Mistake, ...], sources: tuple[Path, ...] = ()) -> None:
-        self.mistakes = mistakes
-        self.sources = (source, *sources)  # every file it named: one of them may be what is mended
-        super().__init__("\n".join(_line(source, mistake) for mistake in mistakes))
+    def __init__(
+        self,
+        source: Path,
+        mistakes: tuple[Mistake, ...],
+        sources: tuple[Path, ...] = (),
+        web: WebFile | None = None,
+    ) -> None:
+        self.mistakes = (*mistakes, *(web.mistakes if web else ()))
+        # Every file it named: one of them may be what is mended.
+        self.sources = (
+            *(() if source is _ENVIRONMENT else (source,)),
+            *sources,
+            *(web.sources if web else ()),
+        )
+        told = [(source, one) for one in mistakes]
+        told += [(web.path, one) for one in web.mistakes] if web else []
+        super().__init__("\n".join(_line(where, mistake) for where, mistake in told))
 
 
 _ENVIRONMENT = Path("(environment)")
@@ -72,23 +87,31 @@ class Config:
     links: messages.Links
     storage_path: Path | None
     web: WebSettings
+    access: Access  # who may ask, over what
     secrets: tuple[SecretStr, ...]  # everything that must not be shown
     sources: tuple[Path, ...]  # every file that was read: what a reload looks at
 
 
-def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None = None) -> Config:
-    """Read a configuration, and the files with secrets it names. ConfigError with all mistakes.
+class Flags(TypedDict, total=False):
+    """What the command line says of the HTTP surface. It wins over the file."""
 
-    `listen_address` (the command line's) wins over the file's.
-    """
+    listen_address: str | None
+    web_config_file: Path | None  # relative to where the command was given
+    read_only: bool
+
+
+def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:
+    """Read a configuration, and the files that it names. ConfigError with all mistakes."""
     try:
         with path.open("rb") as opened:
             content = opened.read(SIZE_LIMIT + 1)
+    except FileNotFoundError:
+        raise ConfigError(path, (Mistake(1, 1, "", _NO_FILE),)) from None
     except OSError as error:
         raise ConfigError(path, (Mistake(1, 1, "", f"cannot be read: {error.strerror}"),)) from None
     if len(content) > SIZE_LIMIT:
         raise ConfigError(path, (Mistake(1, 1, "", "larger than 4 MiB"),))
-    return _read(path, path.parent, content, environ, listen_address, sources=(path,))
+    return _read(path, path.parent, content, environ, flags, sources=(path,))
 
 
 def _read(
@@ -96,20 +119,22 @@ def _read(
     folder: Path,
     content: bytes,
     environ: Mapping[str, str],
-    listen_address: str | None,
+    flags: Flags,
     *,
     sources: tuple[Path, ...],
 ) -> Config:
     found = document.parse(content, environ)
+    listen_address = flags.get("listen_address")
     if listen_address is not None and isinstance(found.data, dict):
         web = found.data.setdefault("web", {})
         if isinstance(web, dict):
             web["listen_address"] = listen_address
-    file = _validated(found)
+    file = fitted(schema.File, found)
     secrets = Secrets(found, folder)
     keys, channels, beat_url = checked(found, secrets)
-    if file is None or found.mistakes:
-        raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources))
+    web = _web_file(found, folder, flags.get("web_config_file"))
+    if file is None or found.mistakes or (web is not None and web.mistakes):
+        raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources), web)
     host, port = file.web.listen_address
     return Config(
         accounts=tuple(
@@ -132,68 +157,29 @@ def _read(
         ),
         links=messages.Links(file.links.dashboard_url, file.links.runbook_url),
         storage_path=None if file.storage.path is None else folder / file.storage.path,
-        web=WebSettings(host, port, file.web.external_url),
-        secrets=tuple(secrets.found),
-        sources=(*sources, *secrets.sources),
+        web=WebSettings(host, port, file.web.external_url, flags.get("read_only", False)),
+        access=Access() if web is None else web.access,
+        secrets=(*secrets.found, *(web.secrets if web else ())),
+        sources=(*sources, *secrets.sources, *(web.sources if web else ())),
     )
 
 
-def load_default(environ: Mapping[str, str], *, listen_address: str | None = None) -> Config:
+def load_default(environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:
     """What is watched without a configuration file: every batch of the account of ULTRAVOX_API_KEY.
 
     ULTRAVOX_BASE_URL names another Ultravox, the simulator for one. ConfigError when they cannot be used.
     """
     base_url = ", base_url: '${ULTRAVOX_BASE_URL}'" if environ.get("ULTRAVOX_BASE_URL") else ""
     content = f"accounts: [{{name: default, api_key: '${{ULTRAVOX_API_KEY}}'{base_url}}}]"
-    return _read(_ENVIRONMENT, Path(), content.encode(), environ, listen_address, sources=())
+    return _read(_ENVIRONMENT, Path(), content.encode(), environ, flags, sources=())
 
 
-def _validated(found: Document) -> schema.File | None:
-    """The data as the schema's; what does not fit goes to the mistakes."""
-    if found.data is None and found.mistakes:
-        return None
-    if not isinstance(found.data, dict):
-        found.mistake((), "must be a map of `key: value`")
-        return None
-    # `poll:` with everything below it commented out means the defaults.
-    given = {key: value for key, value in found.data.items() if value is not None}
-    try:
-        return schema.File.model_validate(given)
-    except ValidationError as error:
-        for one in error.errors(include_url=False):
-            path: Steps = tuple(one["loc"])
-            at_key = path[-1:] == ("[key]",)
-            path = path[:-1] if at_key else path
-            text = explained(one)
-            if one["type"] == "extra_forbidden":
-                text, at_key = _unknown(path), True
-            found.mistake(path, text, at_key=at_key)
-        return None
-
-
-def _unknown(path: Steps) -> str:
-    name = str(path[-1])
-    known = [field.alias or key for key, field in _model_at(path[:-1]).model_fields.items()]
-    near = difflib.get_close_matches(name, known, 1)
-    if near:
-        return f"unknown key; did you mean `{near[0]}`?"
-    return f"unknown key; here belong: {', '.join(sorted(known))}"
-
-
-def _model_at(path: Steps) -> type[BaseModel]:
-    """The schema's model at a path of the file."""
-    model: type[BaseModel] = schema.File
-    for step in path:
-        if isinstance(step, str):
-            found = next(f for key, f in model.model_fields.items() if (f.alias or key) == step)
-            model = _model_in(found.annotation) or model
-    return model
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in typing.get_args(annotation) if (model := _model_in(part))), None)
+def _web_file(found: Document, folder: Path, named: Path | None) -> WebFile | None:
+    """The web configuration that the command line or the file names."""
+    if named is None and isinstance(found.data, dict) and isinstance(found.data.get("web"), dict):
+        name = found.data["web"].get("config_file")
+        named = folder / name if isinstance(name, str) and name and name.isprintable() else None
+    return None if named is None else web_file.read(named)
 
 
 # From blocks to settings

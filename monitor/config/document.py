@@ -75,8 +75,13 @@ def written(path: Steps) -> str:
     return text
 
 
-def parse(content: bytes, environ: Mapping[str, str]) -> Document:
-    """The one document in the file. What is wrong is in its `mistakes`; nothing is raised."""
+def parse(
+    content: bytes, environ: Mapping[str, str] | None, *, example: str = "config.example.yaml"
+) -> Document:
+    """The one document in the file. What is wrong is in its `mistakes`; nothing is raised.
+
+    `environ` None: a format that is not ours, in which `${NAME}` is no variable.
+    """
     document = Document()
     try:
         text = content.decode("utf-8-sig")
@@ -91,7 +96,7 @@ def parse(content: bytes, environ: Mapping[str, str]) -> Document:
             node = loader.get_single_node()
             if node is None:
                 document.mistakes.append(
-                    Mistake(1, 1, "", "the file is empty: config.example.yaml shows what belongs into it")
+                    Mistake(1, 1, "", f"the file is empty: {example} shows what belongs into it")
                 )
             else:
                 document.data = _Reader(document, loader, environ).read(node, (), 0)
@@ -144,7 +149,7 @@ class _RefusedError(yaml.MarkedYAMLError):
 class _Reader:
     """Walks the nodes of one document."""
 
-    def __init__(self, document: Document, loader: Any, environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, loader: Any, environ: Mapping[str, str] | None) -> None:
         self._document = document
         self._loader = loader
         self._environ = environ
@@ -214,9 +219,9 @@ class _Reader:
             return str(node.value)  # a date like 2026-99-99, or a tag that does not fit: `!!int ""`
         if not isinstance(value, str):
             return value
-        return self._expanded(value, path)
+        return value if self._environ is None else self._expanded(value, path, self._environ)
 
-    def _expanded(self, value: str, path: Steps) -> str:
+    def _expanded(self, value: str, path: Steps, environ: Mapping[str, str]) -> str:
         """`${NAME}` is the environment's; `$$` is a dollar sign."""
 
         def replaced(match: re.Match[str]) -> str:
@@ -228,7 +233,7 @@ class _Reader:
                 self._document.mistake(path, "an unfinished ${…}: write ${NAME}, or $$ for a dollar sign")
                 return ""
             self._document.from_environment[path] = value
-            found = self._environ.get(name)
+            found = environ.get(name)
             if not found:
                 state = "not set" if found is None else "empty"
                 self._document.mistake(path, f"the environment variable {name} is {state}")

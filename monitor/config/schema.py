@@ -249,6 +249,7 @@ class Web(Block):
 
     listen_address: ListenAddress = ("", 10042)
     external_url: BaseUrl | None = None
+    config_file: Text | None = None
 
 
 class File(Block):

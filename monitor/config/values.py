@@ -32,7 +32,8 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 LONGEST = timedelta(days=366)
 
 
-def _wrong(text: str) -> PydanticCustomError:
+def wrong(text: str) -> PydanticCustomError:
+    """What a validator raises; its text is the whole message."""
     return PydanticCustomError("ours", "{text}", {"text": text})
 
 
@@ -43,22 +44,22 @@ def as_duration(value: object) -> timedelta:
     if isinstance(value, str) and value == "0":
         return timedelta(0)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise _wrong("a duration needs a unit: write it like 30s, 5m or 1h30m")
+        raise wrong("a duration needs a unit: write it like 30s, 5m or 1h30m")
     match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if match is None or len(value if isinstance(value, str) else "") > 20:
-        raise _wrong("not a duration: write it like 30s, 5m or 1h30m")
+        raise wrong("not a duration: write it like 30s, 5m or 1h30m")
     seconds = sum(
         int(number) * _UNITS[unit] for unit, number in zip(_ORDER, match.groups(), strict=True) if number
     )
     if seconds > LONGEST.total_seconds():
-        raise _wrong("longer than a year")
+        raise wrong("longer than a year")
     return timedelta(seconds=seconds)
 
 
 def _between(lowest: timedelta, highest: timedelta, text: str) -> AfterValidator:
     def check(value: timedelta) -> timedelta:
         if not lowest <= value <= highest:
-            raise _wrong(text)
+            raise wrong(text)
         return value
 
     return AfterValidator(check)
@@ -66,13 +67,13 @@ def _between(lowest: timedelta, highest: timedelta, text: str) -> AfterValidator
 
 def _uuid(value: object) -> str:
     if not isinstance(value, str):
-        raise _wrong("not a UUID: put it in quotes, as 8-4-4-4-12 hexadecimal digits")
+        raise wrong("not a UUID: put it in quotes, as 8-4-4-4-12 hexadecimal digits")
     try:
         found = str(uuid.UUID(value))
     except ValueError:
         found = ""
     if found != value.lower():
-        raise _wrong("not a UUID: write it as 8-4-4-4-12 hexadecimal digits")
+        raise wrong("not a UUID: write it as 8-4-4-4-12 hexadecimal digits")
     return found
 
 
@@ -84,14 +85,14 @@ def _url(value: str) -> str:
     except ValueError:
         usable = False
     if not usable or not value.isprintable() or " " in value:
-        raise _wrong("not a URL: write it as http://host:port/path or https://…")
+        raise wrong("not a URL: write it as http://host:port/path or https://…")
     return value
 
 
 def _base_url(value: str) -> str:
     parts = urlsplit(_url(value))
     if "?" in value or "#" in value or parts.username is not None:  # an empty query is one, too
-        raise _wrong("must be a scheme, a host and perhaps a path: no user, no query, no fragment")
+        raise wrong("must be a scheme, a host and perhaps a path: no user, no query, no fragment")
     return value.rstrip("/")
 
 
@@ -99,9 +100,9 @@ def _peer(value: str) -> str:
     """An address of Alertmanager, to which the path of its API is added. It may hold a user and a password."""
     path = urlsplit(_url(value)).path.rstrip("/")
     if "?" in value or "#" in value:
-        raise _wrong("must be a scheme, a host and perhaps a path: no query, no fragment")
+        raise wrong("must be a scheme, a host and perhaps a path: no query, no fragment")
     if path.endswith("/api/v2/alerts"):
-        raise _wrong("leave out /api/v2/alerts: it is added")
+        raise wrong("leave out /api/v2/alerts: it is added")
     return value
 
 
@@ -109,34 +110,34 @@ def _template(value: str) -> str:
     known = ", ".join(f"{{{one}}}" for one in sorted(PLACEHOLDERS))
     for name in re.findall(r"\{([^{}]*)\}", value):
         if name not in PLACEHOLDERS:
-            raise _wrong(f"a placeholder that is not known: there are {known}")
+            raise wrong(f"a placeholder that is not known: there are {known}")
     if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", value)):
-        raise _wrong(f"a brace without its other half: the placeholders are {known}")
+        raise wrong(f"a brace without its other half: the placeholders are {known}")
     return _url(value)
 
 
 def _printable(value: str) -> str:
     if not value.isprintable():
-        raise _wrong("must not hold line breaks or control characters")
+        raise wrong("must not hold line breaks or control characters")
     return value
 
 
 def _label_name(name: str) -> str:
     if not _LABEL_NAME.fullmatch(name) or name.startswith("__"):
-        raise _wrong("not a label name: letters, digits and _, not first a digit, not first __")
+        raise wrong("not a label name: letters, digits and _, not first a digit, not first __")
     return name
 
 
 def _own_label(name: str) -> str:
     if _label_name(name) in RESERVED_LABELS:
-        raise _wrong("is a label of the monitor's own: choose another name")
+        raise wrong("is a label of the monitor's own: choose another name")
     return name
 
 
 def _matched_label(name: str) -> str:
     if _label_name(name) in RESERVED_LABELS - ALERT_LABELS:
         known = ", ".join(sorted(ALERT_LABELS))
-        raise _wrong(f"no alert has this label: there are {known}, and those of your own")
+        raise wrong(f"no alert has this label: there are {known}, and those of your own")
     return name
 
 
@@ -144,9 +145,9 @@ def _matched_values(value: object) -> frozenset[str]:
     values: list[object] = value if isinstance(value, list) else [value]
     texts = [one for one in values if isinstance(one, str)]
     if not values:
-        raise _wrong("must not be empty")
+        raise wrong("must not be empty")
     if len(texts) < len(values):
-        raise _wrong("must be text, or a list of texts: put each in quotes")
+        raise wrong("must be text, or a list of texts: put each in quotes")
     return frozenset(_printable(one) for one in texts)
 
 
@@ -158,7 +159,7 @@ def _listen_address(value: object) -> tuple[str, int]:
     )
     host = match[1].strip("[]") if match else ""
     if match is None or int(match[2]) > 65535 or (match[1].startswith("[") and not _is_ipv6(host)):
-        raise _wrong("not an address: write it as :10042, 127.0.0.1:10042 or [::1]:10042")
+        raise wrong("not an address: write it as :10042, 127.0.0.1:10042 or [::1]:10042")
     return host, int(match[2])
 
 
@@ -175,9 +176,9 @@ def _agents(value: object) -> tuple[str, ...] | None:
     if value == "all":
         return None
     if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-        raise _wrong("must be `all`, or a list of agents' ids and patterns of their names, like `renewals*`")
+        raise wrong("must be `all`, or a list of agents' ids and patterns of their names, like `renewals*`")
     if not all(one.isprintable() and len(one) <= 200 for one in value):
-        raise _wrong("holds a pattern with control characters, or one longer than 200 characters")
+        raise wrong("holds a pattern with control characters, or one longer than 200 characters")
     return tuple(value)
 
 
@@ -185,7 +186,7 @@ def _severity(value: object) -> Severity:
     for severity in Severity:
         if severity == value:
             return severity
-    raise _wrong("must be info, warning or critical")
+    raise wrong("must be info, warning or critical")
 
 
 def _alert_name(value: object) -> AlertName:
@@ -196,21 +197,21 @@ def _alert_name(value: object) -> AlertName:
                 return name
         near = difflib.get_close_matches(value.casefold(), names, 1)
         if near:
-            raise _wrong(f"unknown alert; did you mean `{names[near[0]]}`?")
-    raise _wrong(f"unknown alert; there are {', '.join(sorted(AlertName))}")
+            raise wrong(f"unknown alert; did you mean `{names[near[0]]}`?")
+    raise wrong(f"unknown alert; there are {', '.join(sorted(AlertName))}")
 
 
 def _time_of_day(value: object) -> int:
     """Alertmanager's `18:00`, as minutes after midnight. Without quotes, YAML makes another number of it."""
     match = _TIME_OF_DAY.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise _wrong('not a time of day: write it in quotes, from "00:00" to "24:00"')
+        raise wrong('not a time of day: write it in quotes, from "00:00" to "24:00"')
     return int(match[1]) * 60 + int(match[2])
 
 
 def _start_time(value: int) -> int:
     if value == _time_of_day("24:00"):
-        raise _wrong('"24:00" is the end of a day: it starts at "00:00"')
+        raise wrong('"24:00" is the end of a day: it starts at "00:00"')
     return value
 
 
@@ -218,7 +219,7 @@ def _weekdays(value: object) -> frozenset[int]:
     """Alertmanager's `monday` or `monday:friday`, both included; `saturday:monday` runs over the week's end."""
     names = value.lower().split(":") if isinstance(value, str) else []
     if not 1 <= len(names) <= 2 or not set(names) <= set(_WEEKDAYS):
-        raise _wrong("not a weekday: write it like monday, or monday:friday for a range")
+        raise wrong("not a weekday: write it like monday, or monday:friday for a range")
     first, last = _WEEKDAYS.index(names[0]), _WEEKDAYS.index(names[-1])
     return frozenset((first + after) % 7 for after in range((last - first) % 7 + 1))
 
@@ -228,7 +229,7 @@ def _location(value: object) -> ZoneInfo:
     with contextlib.suppress(LookupError, OSError, ValueError):
         if isinstance(value, str) and value.isprintable():
             return ZoneInfo(value)
-    raise _wrong("not a time zone: write it like Europe/Berlin, America/New_York or UTC")
+    raise wrong("not a time zone: write it like Europe/Berlin, America/New_York or UTC")
 
 
 Duration = Annotated[timedelta, PlainValidator(as_duration)]

@@ -4,7 +4,8 @@ Everything is drawn from a Snapshot; nothing here changes what is
 watched but the call to reload, and whom is told but a mute.
 """
 
-from monitor.web.server import Settings, serve
+from monitor.web.access import Access
+from monitor.web.server import Serving, Settings, serve
 from monitor.web.surface import ReloadRefusedError, Surface
 
-__all__ = ["ReloadRefusedError", "Settings", "Surface", "serve"]
+__all__ = ["Access", "ReloadRefusedError", "Serving", "Settings", "Surface", "serve"]

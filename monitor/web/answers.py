@@ -1,6 +1,7 @@
 """The JSON answers of `/api/v1/…`.
 
-Pure: plain dictionaries from a Snapshot. Names follow the metrics; times are RFC 3339, UTC.
+Pure: plain dictionaries from a Snapshot. Names follow the metrics; times are RFC 3339, UTC. What is not
+known is null: the keys are always the same. docs/openapi.yaml says what each means; tests hold the two together.
 """
 
 from __future__ import annotations
@@ -60,9 +61,15 @@ def batches(snapshot: Snapshot, chosen: Chosen) -> dict[str, Any]:
     )
 
 
-def alerts(snapshot: Snapshot) -> dict[str, Any]:
-    """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first."""
-    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in standing(snapshot)]})
+def alerts(snapshot: Snapshot, phase: Phase | None = None, limit: int | None = None) -> dict[str, Any]:
+    """The answer of `/api/v1/alerts`: what is pending and what fires, the worst and latest first; how many of each.
+
+    `phase`, `limit`: only those, and no more than so many of them.
+    """
+    found = standing(snapshot)
+    counts = {one.value: sum(state.phase is one for state in found) for one in (Phase.PENDING, Phase.FIRING)}
+    told = [state for state in found if phase is None or state.phase is phase]
+    return success({"at": time(snapshot.at), "alerts": [_alert(state) for state in told[:limit]]} | counts)
 
 
 def standing(snapshot: Snapshot) -> list[AlertState]:
@@ -124,8 +131,8 @@ def success(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _batch(status: Status) -> dict[str, Any]:
-    assessed = status.assessment
-    answer: dict[str, Any] = {
+    assessed, seen = status.assessment, status.progress.last if status.progress else None
+    return {
         "account": status.target.account,
         "agent_id": status.key.agent_id,
         "batch_id": status.key.batch_id,
@@ -137,7 +144,16 @@ def _batch(status: Status) -> dict[str, Any]:
         "why": assessed.why,
         "outlook": outlook(status),
         "at_risk": at_risk(status),
+        "calls": seen.total if seen else None,
+        "completed_calls": seen.completed if seen else None,
         "completion_ratio": assessed.completion_ratio,
+        "paused": seen.paused if seen else None,
+        "throttle": seen.throttle if seen else None,
+        "created": time(seen.created) if seen else None,
+        "window_start": time(seen.window_start) if seen else None,
+        "window_end": time(seen.window_end) if seen else None,
+        "ended": time(seen.ended_at) if seen else None,
+        "last_progress": time(status.progress.last_progress_at) if status.progress else None,
         "idle_seconds": assessed.idle_seconds,
         "stall_after_seconds": assessed.stall_after_seconds,
         "completed_calls_per_second": assessed.calls_per_second,
@@ -155,20 +171,6 @@ def _batch(status: Status) -> dict[str, Any]:
             _alert(labelled(status, state)) for state in status.alerts if state.phase is not Phase.TOLD
         ],
     }
-    if status.progress is not None:
-        seen = status.progress.last
-        answer |= {
-            "calls": seen.total,
-            "completed_calls": seen.completed,
-            "paused": seen.paused,
-            "throttle": seen.throttle,
-            "created": time(seen.created),
-            "window_start": time(seen.window_start),
-            "window_end": time(seen.window_end),
-            "ended": time(seen.ended_at),
-            "last_progress": time(status.progress.last_progress_at),
-        }
-    return answer
 
 
 def _outcomes(outcomes: Outcomes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from monitor.model import Mute, Record, Status
+from monitor.model import Mute, Record
 from monitor.web import answers
 from monitor.web.surface import Surface
 
@@ -21,16 +21,18 @@ LONGEST_MUTE = timedelta(days=30)
 async def notifications(surface: Surface, request: web.Request) -> web.Response:
     """Who was told what, the newest first, and what waits: `?batch_id=…&receiver=…&before=…&limit=…`."""
     asked = request.query
-    try:
-        count = int(asked.get("limit", "100"))
-        before = datetime.fromisoformat(asked["before"]) if "before" in asked else None
-    except ValueError:
-        return _bad("limit must be a number, before an instant like 2026-11-23T09:30:00Z")
-    if not 1 <= count <= MOST_RECORDS:
-        return _bad(f"limit must be from 1 to {MOST_RECORDS}")
-    if before is not None and before.tzinfo is None:
-        return _bad("before needs its offset from UTC, or a Z")
-    batch_id = asked.get("batch_id", "").lower()
+    limit, before = asked.get("limit", "100"), None
+    # isdecimal: int() takes blanks, signs and underscores, too
+    if not limit.isdecimal() or len(limit) > len(str(MOST_RECORDS)) or not 1 <= int(limit) <= MOST_RECORDS:
+        return _bad(f"limit must be a number from 1 to {MOST_RECORDS}")
+    if "before" in asked:
+        try:
+            before = datetime.fromisoformat(asked["before"])
+        except ValueError:
+            return _bad("before must be an instant like 2026-11-23T09:30:00Z")
+        if before.tzinfo is None:
+            return _bad("before needs its offset from UTC, or a Z")
+    batch_id, count = asked.get("batch_id", "").lower(), int(limit)
     records, complete = await surface.records(
         batch_id=batch_id or None, receiver=asked.get("receiver") or None, before=before, count=count
     )
@@ -84,12 +86,16 @@ def status(one: Record) -> str:
 
 async def mutes(surface: Surface, _: web.Request) -> web.Response:
     """The mutes that hold now."""
-    return _answer(answers.success({"mutes": [_mute(one) for one in surface.snapshot().mutes]}))
+    snapshot = surface.snapshot()
+    names = {status.key.batch_id: status.batch for status in snapshot.batches}
+    return _answer(
+        answers.success({"mutes": [_mute(one, names.get(one.batch_id)) for one in snapshot.mutes]})
+    )
 
 
 async def mute(surface: Surface, request: web.Request) -> web.Response:
     """Hold a batch's messages: `{"batch_id": …, "for_seconds": 7200}`; 0 ends that."""
-    asked = await _asked(request)
+    asked = await _asked(request, "batch_id", "for_seconds")
     if isinstance(asked, web.Response):
         return asked
     batch_id, seconds = asked.get("batch_id"), asked.get("for_seconds")
@@ -107,17 +113,17 @@ async def mute(surface: Surface, request: web.Request) -> web.Response:
     [watched] = found
     until = surface.snapshot().at + timedelta(seconds=seconds)
     await surface.mute(watched.key.batch_id, until)
-    return _answer(answers.success(_mute(Mute(watched.key.batch_id, until), watched)))
+    return _answer(answers.success(_mute(Mute(watched.key.batch_id, until), watched.batch)))
 
 
-def _mute(one: Mute, watched: Status | None = None) -> dict[str, Any]:
-    named = {} if watched is None else {"batch": watched.batch}
-    return {"batch_id": one.batch_id, "until": answers.time(one.until)} | named
+def _mute(one: Mute, name: str | None) -> dict[str, Any]:
+    """`name`: None of a batch that is no longer watched."""
+    return {"batch_id": one.batch_id, "batch": name, "until": answers.time(one.until)}
 
 
 async def test_alert(surface: Surface, request: web.Request) -> web.Response:
     """Send a test alert: `{}` to every receiver, `{"receiver": …}` to one."""
-    asked = await _asked(request)
+    asked = await _asked(request, "receiver")
     if isinstance(asked, web.Response):
         return asked
     receiver = asked.get("receiver")
@@ -130,15 +136,22 @@ async def test_alert(surface: Surface, request: web.Request) -> web.Response:
     return _answer(answers.success({"receivers": data}))
 
 
-async def _asked(request: web.Request) -> dict[str, Any] | web.Response:
-    """The body. Only JSON that says it is JSON: no page elsewhere can have a browser send that to us."""
+async def _asked(request: web.Request, *keys: str) -> dict[str, Any] | web.Response:
+    """The body. Only JSON that says it is JSON: no page elsewhere can have a browser send that to us.
+
+    With these keys and no other: a test alert to a mistyped `reciever` would go to everybody.
+    """
     if request.content_type != "application/json":
         return _answer(answers.error("bad_data", "send Content-Type: application/json"), 415)
     try:
         asked = json.loads(await request.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         return _bad("the body is not JSON")
-    return asked if isinstance(asked, dict) else _bad("the body must be a JSON object")
+    if not isinstance(asked, dict):
+        return _bad("the body must be a JSON object")
+    if unknown := sorted(asked.keys() - set(keys)):
+        return _bad(f"{unknown[0]}: there is no such key; there are {', '.join(keys)}")
+    return asked
 
 
 def _bad(text: str) -> web.Response:

@@ -14,7 +14,9 @@ from aiohttp import hdrs, web
 from monitor import choice
 from monitor.metrics import Instruments, render
 from monitor.web import answers, notifications, page
-from monitor.web.listening import listen
+from monitor.web.access import Access, Guard, Handler
+from monitor.web.connection import Connection
+from monitor.web.connections import Connections
 from monitor.web.surface import ReloadRefusedError, Surface
 
 _FRESH = {hdrs.CACHE_CONTROL: "no-store"}
@@ -29,10 +31,43 @@ class Settings:
     host: str = ""
     port: int = 10042
     external_url: str | None = None
+    read_only: bool = False  # nothing can be changed over HTTP
 
 
-def _application(surface: Surface, instruments: Instruments) -> web.Application:
-    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT)
+class Serving:
+    """What listens. `addresses` are where."""
+
+    def __init__(self, runner: web.AppRunner, guard: Guard, connections: Connections) -> None:
+        self._runner = runner
+        self._guard = guard
+        self._connections = connections
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The sockets' names."""
+        return self._connections.addresses
+
+    def use(self, access: Access) -> None:
+        """A web configuration that was read anew holds from now on; who is connected stays."""
+        self._guard.use(access)
+        self._connections.use(access.tls)
+
+    async def cleanup(self) -> None:
+        """End it; requests under way have two seconds."""
+        await self._connections.refuse()
+        await self._runner.cleanup()
+        await self._connections.close()
+        self._guard.close()
+
+
+def _application(surface: Surface, instruments: Instruments, guard: Guard) -> web.Application:
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if isinstance(request.protocol, Connection):
+            request.protocol.begin()
+        return await guard(request, handler)
+
+    app = web.Application(client_max_size=_REQUEST_BODY_LIMIT, middlewares=[_in_json, guarded])
     app.add_routes(
         [
             web.get("/", partial(page.overview, surface)),
@@ -55,13 +90,51 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
     return app
 
 
-async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
-    """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
-    runner = web.AppRunner(_application(surface, instruments), access_log=None, shutdown_timeout=2.0)
+_REFUSALS = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("not_allowed", "this address is asked in another way: see the header Allow"),
+    413: (
+        "bad_data",
+        f"the body is too long: {_REQUEST_BODY_LIMIT} bytes are enough for all that is asked here",
+    ),
+}
+
+
+@web.middleware
+async def _in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What aiohttp itself refuses below /api/ is refused as everything there is: in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPClientError as refused:
+        if not request.path.startswith("/api/"):
+            raise
+        kind, text = _REFUSALS.get(refused.status, ("bad_data", "the request cannot be read"))
+        allowed = {hdrs.ALLOW: refused.headers[hdrs.ALLOW]} if hdrs.ALLOW in refused.headers else {}
+        return web.json_response(answers.error(kind, text), status=refused.status, headers=_FRESH | allowed)
+
+
+async def serve(
+    settings: Settings, surface: Surface, instruments: Instruments, access: Access | None = None
+) -> Serving:
+    """Listen, until `cleanup()`. OSError when the address cannot be had."""
+    access = access or Access()
+    guard = Guard(
+        access,
+        clock=asyncio.get_running_loop().time,
+        external_url=settings.external_url,
+        read_only=settings.read_only,
+    )
+    runner = web.AppRunner(_application(surface, instruments, guard), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
-    for sock in await listen(settings.host or None, settings.port):
-        await web.SockSite(runner, sock).start()
-    return runner
+    assert runner.server is not None  # noqa: S101 - it is set up
+    connections = Connections(runner.server, lambda: guard.headers, access.tls)
+    serving = Serving(runner, guard, connections)
+    try:
+        await connections.listen(settings.host or None, settings.port)
+    except OSError:
+        await serving.cleanup()
+        raise
+    return serving
 
 
 async def _metrics(surface: Surface, instruments: Instruments, request: web.Request) -> web.Response:
@@ -88,9 +161,13 @@ async def _batches(surface: Surface, request: web.Request) -> web.Response:
     return await _json(lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
 
 
-async def _alerts(surface: Surface, _: web.Request) -> web.Response:
+async def _alerts(surface: Surface, request: web.Request) -> web.Response:
+    try:
+        phase, limit = choice.asked_alerts(request.query)
+    except ValueError as error:
+        return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.alerts(snapshot))
+    return await _json(lambda: answers.alerts(snapshot, phase, limit))
 
 
 async def _json(answer: Callable[[], dict[str, Any]]) -> web.Response:

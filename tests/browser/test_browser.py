@@ -248,6 +248,16 @@ def test_what_is_being_typed_is_not_taken_away(site, visit):
     assert page.get_by_label("Search").input_value() == "half a na"
 
 
+def test_when_another_version_answers_the_page_is_loaded_anew(site, visit):
+    page = visit(site.url)
+    page.evaluate("window.stays = true")
+    page.evaluate(
+        "document.querySelector('link[rel=stylesheet]').setAttribute('href', 'static/page.css?v=old')"
+    )
+    page.wait_for_function("() => !window.stays")
+    assert "v=old" not in page.content()
+
+
 def test_a_daemon_that_dies_is_told_and_so_is_its_return(tmp_path, visit):
     mine = Site(
         tmp_path,

@@ -64,6 +64,8 @@ function morph(shown, came) {
   if (shown.nodeName === "SELECT") shown.selectedIndex = Math.max(0, came.selectedIndex);
 }
 
+const assets = (root) => [...root.querySelectorAll("[src], link[href]")].map((one) => one.getAttribute("src") || one.getAttribute("href")).join();
+
 async function refresh() {
   look?.abort();
   const mine = (look = new AbortController());
@@ -73,6 +75,7 @@ async function refresh() {
     const came = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = came.getElementById("fresh");
     if (!fresh) throw new Error(`the answer was ${answer.status}`);
+    if (assets(came) !== assets(document)) return location.reload(); // another version of the monitor answers
     localise(came);
     for (const part of ["header", "main", "footer"]) morph(document.querySelector(part), came.querySelector(part));
     document.title = came.title;

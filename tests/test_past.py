@@ -1,0 +1,117 @@
+"""What a batch remembers of its past, for those who look at its page: changes of state, and the shape of its curve."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from polled import World
+from receivers import MovedClock
+from samples import NOW, observation, status
+
+from monitor import evaluate
+from monitor.model import Assessment, Point, State, StateChange
+from monitor.store import BatchRecord
+from monitor.store.records import BATCH, decode, encode
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def world(tmp_path):
+    made = World(tmp_path, MovedClock())
+    await made.pretend.start()
+    yield made
+    await made.stop()
+    await made.pretend.stop()
+
+
+def test_a_change_is_kept_and_what_stays_is_none():
+    changes = evaluate.changed((), Assessment(State.UNKNOWN, "never observed"), NOW)
+    assert changes == ()  # that is where all begin
+    for minute, state in enumerate((State.WAITING, State.RUNNING, State.RUNNING, State.STALLED)):
+        changes = evaluate.changed(changes, Assessment(state, f"why {minute}"), NOW + minute * MINUTE)
+    assert changes == (
+        StateChange(NOW, State.WAITING, "why 0"),
+        StateChange(NOW + MINUTE, State.RUNNING, "why 1"),
+        StateChange(NOW + 3 * MINUTE, State.STALLED, "why 3"),
+    )
+
+
+def test_of_a_batch_that_flaps_the_latest_are_kept():
+    changes = ()
+    for minute in range(500):
+        state = State.RUNNING if minute % 2 else State.PAUSED
+        changes = evaluate.changed(changes, Assessment(state, ""), NOW + minute * MINUTE)
+    assert len(changes) == evaluate.MOST_CHANGES
+    assert changes[-1].at == NOW + 499 * MINUTE
+
+
+def seen(minutes, completed, **changes):
+    return observation(at=NOW + minutes * MINUTE, completed=completed, **changes)
+
+
+def drawn(*observations):
+    progress = None
+    for one in observations:
+        progress = evaluate.observe(progress, one, evaluate.Rules())
+    return [(point.at - int(NOW.timestamp()), point.completed) for point in progress.curve]
+
+
+def test_the_curve_has_the_pause_in_it_though_no_call_was_expected():
+    paused = {"paused": True}
+    assert drawn(
+        seen(0, 10), seen(1, 20), seen(2, 20, **paused), seen(9, 20, **paused), seen(10, 20), seen(11, 30)
+    ) == [(0, 10), (60, 20), (600, 20), (660, 30)]
+
+
+def test_the_curve_ends_where_the_batch_did_and_goes_on_when_it_is_reopened():
+    end = {"ended_at": NOW + 2 * MINUTE, "total": 30}
+    over = [seen(0, 10, total=30), seen(2, 30, **end), seen(3, 30, **end), seen(600, 30, **end)]
+    assert drawn(*over) == [(0, 10), (120, 30)]
+    assert drawn(*over, seen(601, 31, total=60))[-1] == (36060, 31)
+
+
+def test_counts_that_shrink_do_not_bend_it():
+    assert drawn(seen(0, 10), seen(1, 20), seen(2, 10), seen(3, 21)) == [
+        (0, 10),
+        (60, 20),
+        (120, 20),
+        (180, 21),
+    ]
+
+
+async def test_both_survive_a_restart(world):
+    await world.start(world.spring)
+    await world.poll(30)
+    before = world.book.statuses[world.spring]
+    assert [change.state for change in before.changes] == [State.RUNNING, State.STALLED]
+    assert before.changes[1].why.startswith("no call for 15 min")
+    assert len(before.progress.curve) > 5
+    await world.stop()
+    world.clock.move(minutes=1)
+    await world.start(world.spring)
+    after = world.book.statuses[world.spring]
+    assert after.changes == before.changes
+    assert after.progress.curve == before.progress.curve
+    await world.poll(30)
+    assert [change.state for change in world.book.statuses[world.spring].changes][:3] == [
+        State.RUNNING,
+        State.STALLED,
+        State.RUNNING,
+    ]
+
+
+def test_a_record_from_before_there_was_a_past_is_read():
+    record = BatchRecord.of(replace(status(), changes=(StateChange(NOW, State.RUNNING, "why"),)))
+    text = encode(BATCH, record)
+    assert decode(BATCH, text) == record
+    assert decode(BATCH, text).progress.curve == (Point(int(NOW.timestamp()), 118),)
+    older = BATCH.dump_python(record, mode="json")
+    del older["changes"]
+    del older["progress"]["curve"]
+    found = BATCH.validate_python(older)
+    assert (found.changes, found.progress.curve) == ((), ())
+    again = evaluate.observe(found.progress, seen(1, 119), evaluate.Rules())
+    assert again.curve == (Point(int((NOW + MINUTE).timestamp()), 119),)
