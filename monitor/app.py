@@ -124,7 +124,7 @@ class App:
         self._serving = await web.serve(config.web, self.surface, self.instruments, config.access)
         self.delivery.start()
         self.schedule.start()
-        self.schedule.every("prune", PRUNE_EVERY, self.store.prune)
+        self.schedule.every("prune", PRUNE_EVERY, self._prune)
         adopted: dict[BatchKey, targets.Watch] = {}
         for account in config.accounts:
             if account.discovery is not None:
@@ -286,6 +286,10 @@ class App:
         account = self.rounds.polls_for(job_id)
         if account is not None:
             self.instruments.polls_skipped.labels(account).inc()
+
+    async def _prune(self) -> None:
+        self.book.prune()
+        await self.store.prune()
 
     def _in_a_line(self) -> str:
         batches = len(self.book.watches)

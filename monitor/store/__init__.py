@@ -17,11 +17,11 @@ from pathlib import Path
 
 from monitor.clock import Clock
 from monitor.model import BatchKey, Message, Mute, Notification
-from monitor.store.file import StateFile, StoreError
+from monitor.store.file import KEEP_DROPPED, StateFile, StoreError
 from monitor.store.records import AccountRecord, BatchRecord, Change, Contents
 from monitor.store.worker import Worker
 
-__all__ = ["AccountRecord", "BatchRecord", "Change", "Contents", "Store", "StoreError"]
+__all__ = ["KEEP_DROPPED", "AccountRecord", "BatchRecord", "Change", "Contents", "Store", "StoreError"]
 
 logger = logging.getLogger(__name__)
 

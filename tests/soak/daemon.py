@@ -19,6 +19,7 @@ from pathlib import Path
 from monitor import alerts, app, cadence, conditions
 from monitor.delivery import queue
 from monitor.notify import alertmanager
+from monitor.poller import book
 from monitor.rounds import discovery
 from monitor.schedule import SpreadTrigger
 from monitor.store import file
@@ -78,7 +79,7 @@ class Watch:
 
 def install(watch: Watch) -> None:
     """Put it into this process."""
-    file.KEEP_SETTLED = file.KEEP_DROPPED = file.RECENT_SETTLED = SHORTENED
+    book.KEEP_DROPPED = file.KEEP_SETTLED = file.KEEP_DROPPED = file.RECENT_SETTLED = SHORTENED
     file.KEEP_FIRING = 5 * SHORTENED
     app.PRUNE_EVERY = SHORTENED / 6
     alertmanager.RESEND_EVERY = timedelta(seconds=15)
