@@ -293,8 +293,8 @@ async def test_what_the_store_forgets_is_forgotten_in_memory_too(daemon):
         await daemon.app.surface.reload()
         [(key, record)] = daemon.app.book._remembered.items()
         prune = daemon.app.schedule._scheduler.get_job("prune").func
-        await prune()
+        await asyncio.create_task(prune())
         assert daemon.app.book._remembered == {key: record}
         daemon.app.book._remembered[key] = replace(record, dropped_at=utc_now() - timedelta(days=2))
-        await prune()
+        await asyncio.create_task(prune())
         assert daemon.app.book._remembered == {}
