@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest has it
 
 from soak.flat import judge, table
-from soak.scenario import Size
 from soak.world import World
 
 
@@ -25,7 +24,7 @@ def main() -> int:
     folder.mkdir(exist_ok=True)
     world = World(folder, minutes, int(os.environ.get("SOAK_SEED", "7")))
     asyncio.run(world.play())
-    warm = 60 * 1.25 * Size.of(minutes).lives[1]
+    warm = world.size.steady_from
     verdicts = [judge(series, warm) for series in world.series()]
     lines = [
         f"{minutes:g} minutes, of which {warm / 60:.1f} are not judged; all files in {folder}",

@@ -27,7 +27,7 @@ from monitor.store import file
 EVERY = 5.0
 LOOK = 0.1  # seconds between two looks at how late the event loop is
 
-SHORTENED = timedelta(minutes=1)
+SHORTENED = timedelta(seconds=float(os.environ["SOAK_SHORTENED"]))
 """For this long is kept what is settled, dropped or resolved; what has ended or is gone, twice as long; what fires, five
 times. Whoever fails is tried again within a third of it.
 """
@@ -82,15 +82,15 @@ def install(watch: Watch) -> None:
     book.KEEP_DROPPED = file.KEEP_SETTLED = file.KEEP_DROPPED = file.RECENT_SETTLED = SHORTENED
     file.KEEP_FIRING = 5 * SHORTENED
     app.PRUNE_EVERY = SHORTENED / 6
-    alertmanager.RESEND_EVERY = timedelta(seconds=15)
+    alertmanager.RESEND_EVERY = SHORTENED / 4
     alertmanager.ENDS_AFTER = 4 * alertmanager.RESEND_EVERY
     alertmanager.RESOLVED_FOR = SHORTENED
-    alertmanager.HOLD_FIRING = timedelta(seconds=30)
+    alertmanager.HOLD_FIRING = SHORTENED / 2
     for module in (alerts, cadence, alertmanager):
         module.ONE_SHOT_FOR = 2 * SHORTENED
     for module in (conditions, discovery):
         module.FORGET_GONE_AFTER = 2 * SHORTENED
-    queue.RETRY_CAP = timedelta(seconds=20)
+    queue.RETRY_CAP = SHORTENED / 3
     watch.time_polls()
     start = app.App.start
 

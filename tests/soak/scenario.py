@@ -18,15 +18,24 @@ AGENTS = {"main": 32, "second": 7, "third": 1}
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is at any time, and for how many minutes each batch lives, from its creation to its deletion."""
+    """How much there is at any time, for how many minutes each batch lives, from its creation to its deletion, and more."""
 
     batches: int
     lives: tuple[float, float]
+    shortened: float  # seconds for which is kept what is kept for a day or a week
+    slack: float  # how many times the bounds a rise may be: in minutes, little can be told from chance
 
     @classmethod
     def of(cls, minutes: float) -> Size:
         """What goes well into a run of this length: every batch of the start must be gone before it is judged."""
-        return cls(2000, (6.0, 14.0)) if minutes >= 30 else cls(400, (0.8, 1.6))
+        if minutes >= 30:
+            return cls(2000, (6.0, 14.0), shortened=60, slack=1)
+        return cls(400, (0.8, 1.6), shortened=10, slack=3)
+
+    @property
+    def steady_from(self) -> float:
+        """Seconds after which everything has come, aged and gone once."""
+        return 75 * self.lives[1]
 
 
 Document = dict[str, Any]
@@ -118,7 +127,14 @@ def _at(minutes: float) -> str:
 
 
 def configuration(
-    story: simulator.Scenario, base_url: str, receivers: list[Document], *, state: str, port: int, odd: bool
+    story: simulator.Scenario,
+    base_url: str,
+    receivers: list[Document],
+    *,
+    size: Size,
+    state: str,
+    port: int,
+    odd: bool,
 ) -> Document:
     """What the daemon reads. The odd one names other batches, and lacks the third account and a receiver."""
     accounts = []
@@ -142,7 +158,7 @@ def configuration(
                 "base_url": base_url,
                 "max_requests_per_second": 150 if odd else 160,  # the client is made anew
                 "batches": named,
-                "discover": {"interval": "20s", "keep_ended_for": "2m"},
+                "discover": {"interval": "20s", "keep_ended_for": f"{2 * size.shortened:.0f}s"},
             }
         )
     alert = {"repeat_every": "5m"}

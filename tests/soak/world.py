@@ -68,6 +68,10 @@ class World:
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def size(self) -> Size:
+        return Size.of(self.minutes)
+
     async def play(self) -> None:
         pretend = daemon = None
         self._began = time.monotonic()
@@ -117,15 +121,17 @@ class World:
         self._look_at_log()
 
     def series(self) -> list[Series]:
-        return [Series(name, bound, tuple(self.points.get(name, ()))) for name, bound in BOUNDS.items()]
+        slack = self.size.slack
+        return [
+            Series(name, Bound(slack * bound.share, slack * bound.amount), tuple(self.points.get(name, ())))
+            for name, bound in BOUNDS.items()
+        ]
 
     # Processes
 
     async def _simulator(self) -> asyncio.subprocess.Process:
         path = self.folder / "scenario.yaml"
-        path.write_text(
-            yaml.dump(scenario(self.minutes, Size.of(self.minutes), self.seed), Dumper=yaml.CSafeDumper)
-        )
+        path.write_text(yaml.dump(scenario(self.minutes, self.size, self.seed), Dumper=yaml.CSafeDumper))
         self._story = simulator.load(path)
         command = ("-m", "monitor", "simulate", "--scenario", str(path), "--port", "0")
         with (self.folder / "simulator.log").open("ab") as log:
@@ -152,7 +158,13 @@ class World:
         self._texts = [
             yaml.safe_dump(
                 configuration(
-                    self._story, self._base_url, said, state=str(self._state), port=self._port, odd=odd
+                    self._story,
+                    self._base_url,
+                    said,
+                    size=self.size,
+                    state=str(self._state),
+                    port=self._port,
+                    odd=odd,
                 )
             )
             for odd in (False, True)
@@ -161,7 +173,7 @@ class World:
 
     async def _daemon(self) -> asyncio.subprocess.Process:
         own = {f"KEY_{account.name.upper()}": account.api_key or "" for account in self._story.accounts}
-        own |= {"SOAK_VITALS": str(self.folder / "vitals")}
+        own |= {"SOAK_VITALS": str(self.folder / "vitals"), "SOAK_SHORTENED": str(self.size.shortened)}
         program = Path(__file__).with_name("daemon.py")
         with (self.folder / "daemon.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
