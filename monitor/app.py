@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Container, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +46,12 @@ after which container runtimes kill. A poll that is cut off is repeated after th
 
 PRUNE_EVERY = timedelta(hours=1)
 
+_OWN_ERROR = "it could not be read, by an error of the monitor's own, of which the log tells more"
+
+
+class _OwnError(Exception):
+    """Its text is safe to show."""
+
 
 class App:
     """One daemon. `load` reads the configuration anew; it raises ConfigError."""
@@ -56,12 +62,10 @@ class App:
         *,
         load: Callable[[], Config],
         clock: Clock,
-        hide: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._load = load
         self._clock = clock
-        self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
         self._files = Files(config.sources)
         self._reloading = asyncio.Lock()
@@ -118,7 +122,6 @@ class App:
     async def start(self) -> None:
         """Bring everything up. StoreError or OSError when the state file or the address cannot be had."""
         config = self._config
-        self._hide(secret.get_secret_value() for secret in config.secrets)
         contents = await self.store.open()
         self.book.restore(contents)
         self.delivery.restore(contents)
@@ -193,8 +196,8 @@ class App:
             raise self._refused(error) from error
         except Exception as error:  # whatever our own mistake is, the old configuration goes on
             logger.exception("the configuration could not be read; this is an error of the monitor's own")
-            raise self._refused(error) from error
-        self._hide(secret.get_secret_value() for secret in config.secrets)
+            # The page shows why. What this error says is for the log alone: it may quote what was read.
+            raise self._refused(_OwnError(f"{_OWN_ERROR} ({type(error).__name__})")) from None
         if config.storage_path != self._config.storage_path or config.web != self._config.web:
             logger.warning("storage and web settings are taken over at the next start")
         gone = self.book.accounts.keys() - {account.name for account in config.accounts}

@@ -86,13 +86,13 @@ def run(config_file: Path | None, listen_address: str | None, log_level: str, lo
 
     formatter = log.set_up(log_level, log_format)
     load = (
-        partial(config.load, config_file, os.environ, listen_address=listen_address)
+        partial(config.load, config_file, os.environ, listen_address=listen_address, hide=formatter.hide)
         if config_file
-        else partial(config.load_default, os.environ, listen_address=listen_address)
+        else partial(config.load_default, os.environ, listen_address=listen_address, hide=formatter.hide)
     )
 
     async def daemon() -> None:
-        await App(load(), load=load, clock=clock.utc_now, hide=formatter.hide).run()
+        await App(load(), load=load, clock=clock.utc_now).run()
 
     try:
         asyncio.run(daemon())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,25 +16,32 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from monitor import delivery, heartbeat, messages, targets, ultravox
 from monitor.alerts import KINDS, Policy, Rule, default_rule
 from monitor.config import document, schema
-from monitor.config.checks import Secrets, checked
+from monitor.config.checks import Hide, Secrets, checked
 from monitor.config.document import Document, Mistake, Steps
+from monitor.config.files import SIZE_LIMIT
 from monitor.config.texts import explained
 from monitor.evaluate import Rules
 from monitor.model import BatchKey, Target
 from monitor.routing import Pacing, Route, TimeInterval
 from monitor.web import Settings as WebSettings
 
-SIZE_LIMIT = 4 * 1024 * 1024
-"""Bytes of a configuration."""
+MOST_MISTAKES = 1000
+"""Who has more of them has written something else than a configuration; the first are told."""
 
 
 class ConfigError(Exception):
     """The configuration cannot be used. A line for every mistake: file, line, column, path, what to do."""
 
     def __init__(self, source: Path, mistakes: tuple[Mistake, ...], sources: tuple[Path, ...] = ()) -> None:
-        self.mistakes = mistakes
+        self.mistakes = mistakes[:MOST_MISTAKES]
         self.sources = (source, *sources)  # every file it named: one of them may be what is mended
-        super().__init__("\n".join(_line(source, mistake) for mistake in mistakes))
+        lines = [_line(source, mistake) for mistake in self.mistakes]
+        if len(mistakes) > MOST_MISTAKES:
+            last = self.mistakes[-1]
+            lines.append(
+                _line(source, Mistake(last.line, last.column, "", "and more mistakes after this one"))
+            )
+        super().__init__("\n".join(lines))
 
 
 _ENVIRONMENT = Path("(environment)")
@@ -76,10 +83,16 @@ class Config:
     sources: tuple[Path, ...]  # every file that was read: what a reload looks at
 
 
-def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None = None) -> Config:
+def _show(_: Iterable[str]) -> None:
+    """For those who show nothing."""
+
+
+def load(
+    path: Path, environ: Mapping[str, str], *, listen_address: str | None = None, hide: Hide = _show
+) -> Config:
     """Read a configuration, and the files with secrets it names. ConfigError with all mistakes.
 
-    `listen_address` (the command line's) wins over the file's.
+    `listen_address` (the command line's) wins over the file's. `hide` is told of each secret as it is read.
     """
     try:
         with path.open("rb") as opened:
@@ -88,7 +101,7 @@ def load(path: Path, environ: Mapping[str, str], *, listen_address: str | None =
         raise ConfigError(path, (Mistake(1, 1, "", f"cannot be read: {error.strerror}"),)) from None
     if len(content) > SIZE_LIMIT:
         raise ConfigError(path, (Mistake(1, 1, "", "larger than 4 MiB"),))
-    return _read(path, path.parent, content, environ, listen_address, sources=(path,))
+    return _read(path, path.parent, content, environ, listen_address, hide, sources=(path,))
 
 
 def _read(
@@ -97,6 +110,7 @@ def _read(
     content: bytes,
     environ: Mapping[str, str],
     listen_address: str | None,
+    hide: Hide,
     *,
     sources: tuple[Path, ...],
 ) -> Config:
@@ -106,7 +120,7 @@ def _read(
         if isinstance(web, dict):
             web["listen_address"] = listen_address
     file = _validated(found)
-    secrets = Secrets(found, folder)
+    secrets = Secrets(found, folder, hide)
     keys, channels, beat_url = checked(found, secrets)
     if file is None or found.mistakes:
         raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources))
@@ -138,14 +152,16 @@ def _read(
     )
 
 
-def load_default(environ: Mapping[str, str], *, listen_address: str | None = None) -> Config:
+def load_default(
+    environ: Mapping[str, str], *, listen_address: str | None = None, hide: Hide = _show
+) -> Config:
     """What is watched without a configuration file: every batch of the account of ULTRAVOX_API_KEY.
 
     ULTRAVOX_BASE_URL names another Ultravox, the simulator for one. ConfigError when they cannot be used.
     """
     base_url = ", base_url: '${ULTRAVOX_BASE_URL}'" if environ.get("ULTRAVOX_BASE_URL") else ""
     content = f"accounts: [{{name: default, api_key: '${{ULTRAVOX_API_KEY}}'{base_url}}}]"
-    return _read(_ENVIRONMENT, Path(), content.encode(), environ, listen_address, sources=())
+    return _read(_ENVIRONMENT, Path(), content.encode(), environ, listen_address, hide, sources=())
 
 
 def _validated(found: Document) -> schema.File | None:
@@ -160,7 +176,7 @@ def _validated(found: Document) -> schema.File | None:
     try:
         return schema.File.model_validate(given)
     except ValidationError as error:
-        for one in error.errors(include_url=False):
+        for one in error.errors(include_url=False)[: MOST_MISTAKES + 1]:
             path: Steps = tuple(one["loc"])
             at_key = path[-1:] == ("[key]",)
             path = path[:-1] if at_key else path
