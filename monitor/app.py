@@ -242,7 +242,7 @@ class App:
         client = present.client if present else None
         if client is None or self._clients.get(name) != account.api:
             if client is not None:
-                self._spawn(_retire(client, self._clients[name]))
+                await client.retire()
             client = Client(
                 account.api,
                 clock=self._clock,
@@ -266,7 +266,8 @@ class App:
         self.rounds.unwatch_account(name)
         client = self.book.accounts[name].client
         await self.book.unwatch_account(name)
-        self._spawn(_retire(client, self._clients.pop(name)))
+        del self._clients[name]
+        await client.retire()
 
     def _count_request(self, account: str, endpoint: str, code: int | None) -> None:
         if account in self.book.accounts:  # an answer may come after its account was dropped
@@ -320,14 +321,6 @@ class App:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _retire(client: Client, settings: ApiSettings) -> None:
-    """Close a client that nobody asks any more, once what it was asked last must have been answered."""
-    try:
-        await asyncio.sleep(settings.timeout.total_seconds() + 1)
-    finally:
-        await client.close()
 
 
 def _configured(config: Config) -> dict[BatchKey, targets.Watch]:

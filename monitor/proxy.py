@@ -12,8 +12,11 @@ from urllib.request import getproxies, proxy_bypass
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy's URL, with the user and password in it; None: there is none. ValueError where it is no URL."""
-    parts = urlsplit(url)
+    """The proxy's URL, with the user and password in it; None: there is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address: whoever asks it will tell
+        return None
     proxy = getproxies().get(parts.scheme)
     if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None

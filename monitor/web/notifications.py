@@ -136,8 +136,10 @@ async def _asked(request: web.Request) -> dict[str, Any] | web.Response:
         return _answer(answers.error("bad_data", "send Content-Type: application/json"), 415)
     try:
         asked = json.loads(await request.read())
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deep
         return _bad("the body is not JSON")
+    except web.RequestPayloadError:
+        return _bad("the body cannot be unpacked")
     return asked if isinstance(asked, dict) else _bad("the body must be a JSON object")
 
 

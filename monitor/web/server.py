@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs, http_exceptions, web
 
 from monitor import choice
 from monitor.metrics import Instruments, render
@@ -54,9 +55,21 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
     return app
 
 
+_http = logging.getLogger(f"{__name__}.http")
+
+
+@_http.addFilter
+def _not_their_mistakes(record: logging.LogRecord) -> bool:
+    """What is not HTTP, or cannot be unpacked, is answered with 400 and no news: aiohttp logs it with a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http_exceptions.HttpProcessingError | web.RequestPayloadError)
+
+
 async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
     """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
-    runner = web.AppRunner(_application(surface, instruments), access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(
+        _application(surface, instruments), access_log=None, logger=_http, shutdown_timeout=2.0
+    )
     await runner.setup()
     await web.TCPSite(runner, settings.host or None, settings.port).start()
     return runner
