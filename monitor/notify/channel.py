@@ -160,14 +160,14 @@ async def request(
         ) as response:
             if 200 <= response.status < 300:
                 return
-            raise _status_error(wire, response)
-    # `from None`: what aiohttp raises quotes the address, and a traceback would show it.
+            failure = _status_error(wire, response)
     except TimeoutError as error:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             text = f"{wire.receiver} cannot be connected to within {patience.total_seconds() / 2:g} s"
-            raise SendError(SendFailure.TIMEOUT, text) from None
-        text = f"{wire.receiver} has not answered within {patience.total_seconds():g} s"
-        raise SendError(SendFailure.TIMEOUT, text, may_have_arrived=True) from None
+            failure = SendError(SendFailure.TIMEOUT, text)
+        else:
+            text = f"{wire.receiver} has not answered within {patience.total_seconds():g} s"
+            failure = SendError(SendFailure.TIMEOUT, text, may_have_arrived=True)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         reason, text = _connection_failure(error)
         not_even_connected = isinstance(
@@ -177,7 +177,9 @@ async def request(
             | aiohttp.InvalidURL
             | aiohttp.NonHttpUrlClientError,
         )
-        raise SendError(reason, f"{wire.receiver}: {text}", may_have_arrived=not not_even_connected) from None
+        failure = SendError(reason, f"{wire.receiver}: {text}", may_have_arrived=not not_even_connected)
+    # Not inside `except`: there the cause would hang on as the context, and what aiohttp raises quotes the address.
+    raise failure
 
 
 def _connection_failure(error: Exception) -> tuple[SendFailure, str]:
