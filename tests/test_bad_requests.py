@@ -97,6 +97,9 @@ ROWS = {
     "a quality that is none": (get("/metrics", b"Accept-Encoding: gzip;q=\xff, , ;"), 200),
     "ranges, dates, cookies": (get("/", b"Range: bytes=0-99999999999", b"If-Modified-Since: x", b"Cookie: \xff=\xff; =;;"), 200),
     "an expectation that is none": (get("/", b"Expect: nonsense"), 417),
+    "an expectation that is no text": (get("/metrics", b"Expect: \x80"), 417),
+    "an expectation that is no text, of nothing": (get("/nothing", b"Expect: \x80"), 417),
+    "an expectation that is met": (b"POST /api/v1/mutes HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" + JSON + b"Content-Length: 2\r\n\r\n{}", 100),
     "another method": (get("/metrics", method=b"DELETE"), 405),
     "a method of its own": (get("/metrics", method=b"BREW"), None),
     "all of it": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
@@ -146,7 +149,7 @@ async def said_to(address: str, sent: bytes, *, parts: int = 1) -> int | None:
             line = await reader.readline()
         except OSError:
             return None
-    found = re.match(rb"HTTP/1\.[01] ([0-9]{3}) ", line)
+    found = re.match(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) ", line)
     assert found or not line, line
     return int(found[1]) if found else None
 
@@ -154,8 +157,10 @@ async def said_to(address: str, sent: bytes, *, parts: int = 1) -> int | None:
 @asynccontextmanager
 async def connection(host, port):
     reader, writer = await asyncio.open_connection(host, port)
-    yield reader, writer
-    writer.transport.abort()
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
 
 
 def quiet(caplog) -> bool:
@@ -171,6 +176,18 @@ async def test_whatever_is_asked_is_answered_or_refused(daemon, caplog):
         assert quiet(caplog), f"{name}: {caplog.text}"
     async with daemon.session.get("/-/healthy") as answer:
         assert answer.status == 200
+
+
+async def test_who_goes_away_amid_a_body_is_no_news(daemon, caplog):
+    head = b"POST /api/v1/mutes HTTP/1.1\r\nHost: x\r\n" + JSON + b"Content-Length: 4000\r\n\r\n{"
+    host, port = daemon.app.address.removeprefix("http://").split(":")
+    async with connection(host, int(port)) as (_, writer):
+        writer.write(head)
+        await writer.drain()
+        assert await said_to(daemon.app.address, get("/-/healthy")) == 200  # by then it has been read
+    for _ in range(3):
+        assert await said_to(daemon.app.address, get("/-/healthy")) == 200
+    assert quiet(caplog), caplog.text
 
 
 async def test_a_body_that_never_comes_holds_nobody_up(daemon):

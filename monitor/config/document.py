@@ -24,7 +24,7 @@ DEPTH_LIMIT = 50
 _TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"
 
 _MERGE = "tag:yaml.org,2002:merge"
-_PLAIN_STEP = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_PLAIN_STEP = re.compile(r"[A-Za-z0-9_-]{1,19}|[A-Za-z_-]{20,32}")  # long ones with digits are secrets
 _WORD = re.compile(r"[A-Za-z_-]{0,32}")
 _WORDS = re.compile(r"(?=.{1,32}$)[A-Za-z_-]+(?: [A-Za-z_-]+)+")
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")

@@ -138,6 +138,8 @@ async def _asked(request: web.Request) -> dict[str, Any] | web.Response:
         asked = json.loads(await request.read())
     except (ValueError, RecursionError):  # nested too deep
         return _bad("the body is not JSON")
+    except ConnectionError:
+        return _bad("the body has not come to its end")  # which nobody hears
     except web.RequestPayloadError:
         return _bad("the body cannot be unpacked")
     return asked if isinstance(asked, dict) else _bad("the body must be a JSON object")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,6 +55,8 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
     return app
 
 
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 _http = logging.getLogger(f"{__name__}.http")
 
 
@@ -65,12 +67,21 @@ def _not_their_mistakes(record: logging.LogRecord) -> bool:
     return not isinstance(error, http_exceptions.HttpProcessingError | web.RequestPayloadError)
 
 
+async def _expected(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """What aiohttp answers to an expectation that it cannot meet quotes it, and fails where it is no ASCII."""
+    if not request.headers.get(hdrs.EXPECT, "").isascii():
+        return web.Response(status=417)
+    return await handler(request)
+
+
 async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
     """Listen; returns the runner, whose `cleanup()` ends it. OSError when the address cannot be had."""
     runner = web.AppRunner(
         _application(surface, instruments), access_log=None, logger=_http, shutdown_timeout=2.0
     )
     await runner.setup()
+    if runner.server is not None:
+        runner.server.request_handler = partial(_expected, runner.server.request_handler)
     await web.TCPSite(runner, settings.host or None, settings.port).start()
     return runner
 
