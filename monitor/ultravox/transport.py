@@ -231,6 +231,8 @@ class Transport:
                 reason, said = FailureReason.CONNECTION, f"the proxy refuses it (HTTP {error.status})"
             case aiohttp.ClientResponseError():
                 reason, said = FailureReason.BAD_RESPONSE, "the answer is not HTTP"
+            case aiohttp.ClientSSLError():  # of which one is a ValueError, too
+                reason, said = FailureReason.CONNECTION, _cause(error)
             case ValueError():  # InvalidURL, a host that is no name, a key that is no header
                 reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL, key and proxy"
             case _:

@@ -57,6 +57,7 @@ def _application(surface: Surface, instruments: Instruments) -> web.Application:
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+logger = logging.getLogger(__name__)
 _http = logging.getLogger(f"{__name__}.http")
 
 
@@ -67,11 +68,20 @@ def _not_their_mistakes(record: logging.LogRecord) -> bool:
     return not isinstance(error, http_exceptions.HttpProcessingError | web.RequestPayloadError)
 
 
-async def _expected(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    """What aiohttp answers to an expectation that it cannot meet quotes it, and fails where it is no ASCII."""
+async def _answered(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """What aiohttp would answer to an error of ours shows the traceback where asyncio is in its debug mode.
+
+    And what it answers to an expectation that cannot be met quotes it, and fails where that is no ASCII.
+    """
     if not request.headers.get(hdrs.EXPECT, "").isascii():
         return web.Response(status=417)
-    return await handler(request)
+    try:
+        return await handler(request)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:
+        logger.exception("an answer could not be made", extra={"path": request.path})
+        return web.Response(status=500, text="an error of the monitor's own, of which the log tells more\n")
 
 
 async def serve(settings: Settings, surface: Surface, instruments: Instruments) -> web.AppRunner:
@@ -81,7 +91,7 @@ async def serve(settings: Settings, surface: Surface, instruments: Instruments) 
     )
     await runner.setup()
     if runner.server is not None:
-        runner.server.request_handler = partial(_expected, runner.server.request_handler)
+        runner.server.request_handler = partial(_answered, runner.server.request_handler)
     await web.TCPSite(runner, settings.host or None, settings.port).start()
     return runner
 
