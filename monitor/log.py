@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import sys
 import threading
 from collections.abc import Iterable
@@ -91,7 +92,11 @@ def set_up(level: str, log_format: str) -> LineFormatter:
 
 
 def _catch_crashes() -> None:
-    """What nobody has caught is logged, where Python would print it. asyncio logs by itself."""
+    """What nobody has caught is logged, where Python would print it. asyncio logs by itself.
+
+    And no crash leaves the memory behind, in which the secrets are, as a core file.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
     def crashed(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         if error is None or issubclass(kind, KeyboardInterrupt):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -52,25 +52,26 @@ class RawServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer=None) -> None:
+        answer = self.answer if answer is None else answer
         self._tasks.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             self.asked.append(await reader.readuntil(b"\r\n\r\n"))
-            for part in self._parts():
+            for part in _parts(answer):
                 writer.write(part)
                 await writer.drain()
                 self.sent += len(part)
                 await asyncio.sleep(0)
-            if isinstance(self.answer, Silence):
+            if isinstance(answer, Silence):
                 await reader.read()
         writer.close()
         self._tasks.discard(asyncio.current_task())
 
-    def _parts(self) -> Sequence[bytes]:
-        answer = self.answer
-        if isinstance(answer, bytes):
-            yield answer
-            return
-        yield answer.head
-        while isinstance(answer, Endless):
-            yield answer.again
+
+def _parts(answer: bytes | Endless | Silence) -> Iterator[bytes]:
+    if isinstance(answer, bytes):
+        yield answer
+        return
+    yield answer.head
+    while isinstance(answer, Endless):
+        yield answer.again

@@ -140,6 +140,14 @@ def test_whatever_crashes_is_a_log_line_without_the_secret(crash, log_format):
     assert all(line.startswith(("ts=", "{")) for line in ran.stderr.splitlines())
 
 
+def test_no_crash_leaves_a_core_file_behind():
+    asked = (
+        "import resource; from monitor import log; log.set_up('info', 'json'); print(resource.getrlimit(4))"
+    )
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("(0, ")
+
+
 def test_a_proxy_s_password_is_hidden_from_the_start(monkeypatch, capsys):
     monkeypatch.setenv("https_proxy", "me:correct-horse@proxy.example:3128")
     from monitor import proxy

@@ -50,7 +50,7 @@ async def go_through_everything(world):
         await world.command("check-config", "bad.yaml", SECRET=CONFIGURED["webhook_token"])
         (world.folder / "config.yaml").write_text(text.format(**CONFIGURED))
         await world.post("/-/reload", None)
-        await world.look(f"after a bad configuration: {name}")
+        await world.look(f"after a bad configuration: {name}", ("/", "/api/v1/batches"))
     (world.folder / "config.yaml").write_text(good)
     (world.folder / "key").write_text(CONFIGURED["rotated_key"])
     await world.post("/-/reload", None)

@@ -177,11 +177,11 @@ class World:
     def take(self, place: str, content: bytes, *allowed: str) -> None:
         self.outputs.append((place, content, allowed))
 
-    async def look(self, when: str) -> None:
+    async def look(self, when: str, routes: tuple[str, ...] = ROUTES) -> None:
         """Every route, as it answers now."""
         batch = next(iter(self.pretend._worlds[CONFIGURED["api_key"]].campaigns))[:8]
         async with aiohttp.ClientSession() as session:
-            for route in ROUTES:
+            for route in routes:
                 for headers in ({}, OPEN_METRICS) if route == "/metrics" else ({},):
                     address = self.url + route.format(batch=batch)
                     with suppress(aiohttp.ClientError):
@@ -249,5 +249,5 @@ class World:
     def _more(self, count: int):
         loop, before = asyncio.get_running_loop(), len(self.pretend.requests)
         begun = loop.time()
-        # An account that was told to wait asks nothing: three seconds are enough then.
-        return lambda: len(self.pretend.requests) >= before + count or loop.time() > begun + 3
+        # An account that was told to wait asks nothing: two seconds are enough then.
+        return lambda: len(self.pretend.requests) >= before + count or loop.time() > begun + 2
