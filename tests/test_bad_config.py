@@ -21,7 +21,7 @@ from test_config import AGENT, BAD_FILES, BATCH, EXAMPLE, EXAMPLE_DATA, GOOD, KE
 from monitor import config
 from monitor.config import ConfigError
 
-EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "40"))
 TOKEN = "t0k3n-of-the-receiver"
 SECRETS = {
     "KEY": KEY,

@@ -29,7 +29,7 @@ from monitor.store import Store
 from monitor.targets import Watch
 from monitor.ultravox import UltravoxError
 
-EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "40"))
 MISSING = object()
 RAW = "raw:"  # what json.dumps would not write
 DEEP = json.loads("[" * 60 + "]" * 60)

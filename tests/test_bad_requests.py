@@ -21,7 +21,7 @@ from test_app import STORY, Daemon
 from monitor import simulator
 from monitor.clock import utc_now
 
-EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "40"))
 JSON = b"Content-Type: application/json\r\n"
 ROUTES = (
     "/",
