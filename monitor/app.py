@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Container, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -44,6 +44,12 @@ after which container runtimes kill. A poll that is cut off is repeated after th
 
 PRUNE_EVERY = timedelta(hours=1)
 
+_OWN_ERROR = "it could not be read, by an error of the monitor's own, of which the log tells more"
+
+
+class _OwnError(Exception):
+    """Its text is safe to show."""
+
 
 class App:
     """One daemon. `load` reads the configuration anew; it raises ConfigError."""
@@ -54,12 +60,10 @@ class App:
         *,
         load: Callable[[], Config],
         clock: Clock,
-        hide: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._load = load
         self._clock = clock
-        self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
         self._files = Files(config.sources)
         self._reloading = asyncio.Lock()
@@ -116,7 +120,6 @@ class App:
     async def start(self) -> None:
         """Bring everything up. StoreError or OSError when the state file or the address cannot be had."""
         config = self._config
-        self._hide(secret.get_secret_value() for secret in config.secrets)
         contents = await self.store.open()
         self.book.restore(contents)
         self.delivery.restore(contents)
@@ -192,8 +195,8 @@ class App:
             raise self._refused(error) from error
         except Exception as error:  # whatever our own mistake is, the old configuration goes on
             logger.exception("the configuration could not be read; this is an error of the monitor's own")
-            raise self._refused(error) from error
-        self._hide(secret.get_secret_value() for secret in config.secrets)
+            # The page shows why. What this error says is for the log alone: it may quote what was read.
+            raise self._refused(_OwnError(f"{_OWN_ERROR} ({type(error).__name__})")) from None
         if config.storage_path != self._config.storage_path or config.web != self._config.web:
             logger.warning("storage and web settings are taken over at the next start")
         gone = self.book.accounts.keys() - {account.name for account in config.accounts}
@@ -240,7 +243,7 @@ class App:
         client = present.client if present else None
         if client is None or self._clients.get(name) != account.api:
             if client is not None:
-                self._spawn(_retire(client, self._clients[name]))
+                await client.retire()
             client = Client(
                 account.api,
                 clock=self._clock,
@@ -264,7 +267,8 @@ class App:
         self.rounds.unwatch_account(name)
         client = self.book.accounts[name].client
         await self.book.unwatch_account(name)
-        self._spawn(_retire(client, self._clients.pop(name)))
+        del self._clients[name]
+        await client.retire()
 
     def _count_request(self, account: str, endpoint: str, code: int | None) -> None:
         if account in self.book.accounts:  # an answer may come after its account was dropped
@@ -318,14 +322,6 @@ class App:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _retire(client: Client, settings: ApiSettings) -> None:
-    """Close a client that nobody asks any more, once what it was asked last must have been answered."""
-    try:
-        await asyncio.sleep(settings.timeout.total_seconds() + 1)
-    finally:
-        await client.close()
 
 
 def _configured(config: Config) -> dict[BatchKey, targets.Watch]:

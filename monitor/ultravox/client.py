@@ -210,6 +210,10 @@ class Client:
                     one.status, one.error, payload.destination(one.medium), payload.pairs(one.metadata)
                 )
 
+    async def retire(self) -> None:
+        """Another one is asked from now on: close the connections once what is under way has been answered."""
+        await self._transport.retire()
+
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
         await self._transport.close()

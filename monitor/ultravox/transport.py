@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from monitor import __version__
 from monitor.clock import Clock
 from monitor.model import FailureReason, Urgency
+from monitor.proxy import proxy_for
 from monitor.retry_after import retry_after
 from monitor.ultravox import payload
 from monitor.ultravox.limiter import Limiter
@@ -100,6 +101,8 @@ class Transport:
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
+        self._under_way = 0
+        self._retired = False
 
     @property
     def paused(self) -> bool:
@@ -112,6 +115,12 @@ class Transport:
             await self._session.close()
             self._session = None
 
+    async def retire(self) -> None:
+        """Close the connections as soon as nothing is under way; what is still asked then closes its own."""
+        self._retired = True
+        if self._under_way == 0:
+            await self.close()
+
     async def get(
         self,
         endpoint: str,
@@ -122,20 +131,33 @@ class Transport:
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer[_Model]:
         """The answer. All errors of asking are wrapped here, once: UltravoxError."""
+        self._under_way += 1
+        try:
+            return await self._get(endpoint, path, model, urgency, query)
+        finally:
+            self._under_way -= 1
+            if self._retired and self._under_way == 0:
+                await self.close()
+
+    async def _get(
+        self, endpoint: str, path: str, model: type[_Model], urgency: Urgency, query: Mapping[str, str]
+    ) -> Answer[_Model]:
         await self._limiter.acquire(urgency)
         loop = asyncio.get_running_loop()
         started = loop.time()
         status: int | None = None
+        url = self._settings.base_url.rstrip("/") + path
         try:
             # aiohttp repeats a GET once by itself when a kept-alive connection turns out to be dead:
             # the limits leave room for that.
             async with (
                 asyncio.timeout(self._settings.timeout.total_seconds()),
                 self._open().get(
-                    self._settings.base_url.rstrip("/") + path,
+                    url,
                     params=query,
                     headers={"X-API-Key": self._settings.api_key.get_secret_value()},
                     allow_redirects=False,
+                    proxy=proxy_for(url),
                 ) as response,
             ):
                 status, now = response.status, self._clock()
@@ -164,7 +186,6 @@ class Transport:
                 headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
-                trust_env=True,  # proxies, as every command line program takes them
             )
         return self._session
 
@@ -182,6 +203,8 @@ class Transport:
                 reason, said = FailureReason.THROTTLED, "too many requests"
             case _ if status >= 500:
                 reason, said = FailureReason.SERVER_ERROR, "the API is in trouble"
+            case _ if 300 <= status < 400:
+                reason, said = FailureReason.CLIENT_ERROR, "a redirect, which is not followed"
             case _:
                 reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
         after = retry_after(response.headers.get("Retry-After"), at, RETRY_AFTER_CAP)
@@ -204,10 +227,14 @@ class Transport:
             case aiohttp.ClientPayloadError():
                 # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
                 reason, said = FailureReason.CONNECTION, "the answer broke off"
+            case aiohttp.ClientHttpProxyError():
+                reason, said = FailureReason.CONNECTION, f"the proxy refuses it (HTTP {error.status})"
             case aiohttp.ClientResponseError():
                 reason, said = FailureReason.BAD_RESPONSE, "the answer is not HTTP"
+            case aiohttp.ClientSSLError():  # of which one is a ValueError, too
+                reason, said = FailureReason.CONNECTION, _cause(error)
             case ValueError():  # InvalidURL, a host that is no name, a key that is no header
-                reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL and key"
+                reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL, key and proxy"
             case _:
                 reason, said = FailureReason.CONNECTION, _cause(error)
         return self.error(reason, f"{endpoint}: {said}")
@@ -236,6 +263,8 @@ def _cause(error: Exception) -> str:
             return "the host's name cannot be resolved"
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return "its certificate is not accepted, or it speaks no TLS"
+        case aiohttp.ClientProxyConnectionError():
+            return "no connection to the proxy"
         case aiohttp.ClientConnectorError():
             return "no connection"
         case _:
