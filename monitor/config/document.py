@@ -80,7 +80,7 @@ def written(path: Steps) -> str:
 
 
 def _beginning(step: str) -> str:
-    if _WORDS.fullmatch(step):  # no secret has blanks in it
+    if not step or _WORDS.fullmatch(step):  # no secret has blanks in it
         return step
     word = _WORD.match(step)
     return f"{word[0] if word else ''}…"
