@@ -179,15 +179,19 @@ class World:
 
     async def look(self, when: str, routes: tuple[str, ...] = ROUTES) -> None:
         """Every route, as it answers now."""
-        batch = next(iter(self.pretend._worlds[CONFIGURED["api_key"]].campaigns))[:8]
         async with aiohttp.ClientSession() as session:
             for route in routes:
                 for headers in ({}, OPEN_METRICS) if route == "/metrics" else ({},):
-                    address = self.url + route.format(batch=batch)
+                    address = self.url + route.format(batch=self.batch)
                     with suppress(aiohttp.ClientError):
                         async with session.get(address, headers=headers) as answer:
                             head = repr(answer.headers).encode()
                             self.take(f"{route} {when}", head + await answer.read())
+
+    @property
+    def batch(self) -> str:
+        """The beginning of the id of one that is watched."""
+        return next(iter(self.pretend._worlds[CONFIGURED["api_key"]].campaigns))[:8]
 
     async def post(self, route: str, body: Any) -> None:
         async with (
