@@ -21,7 +21,7 @@ from doors import (
 from test_app import LOADED, STORY, Daemon
 
 from monitor import app as app_module
-from monitor import config, log, simulator
+from monitor import config, log, redaction, simulator
 from monitor.clock import utc_now
 
 OTHER = bcrypt.hashpw(b"another", bcrypt.gensalt(4)).decode()
@@ -143,5 +143,5 @@ async def test_hashes_and_where_the_key_lies_are_hidden_in_the_log(daemon, tmp_p
     write_web(tmp_path, tls={}, users={"prometheus": HASH})
     config.load(daemon.path, daemon.environ, hide=formatter.hide)
     record = logging.makeLogRecord({"msg": f"{HASH} {tmp_path / 'key.pem'}", "levelname": "INFO"})
-    assert formatter.format(record).count(log.REDACTED) == 2
+    assert formatter.format(record).count(redaction.REDACTED) == 2
     assert PASSWORD not in formatter.format(record)
