@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-terminal test-deploy test-api test-browser test-chaos test-hostile check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests clean
+.PHONY: help demo run test test-stack test-terminal test-deploy test-api test-browser test-chaos test-hostile test-days soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests licences wheel sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,12 @@ test-hostile: $(VENV)/.dev  ## planted secrets, TLS, proxies, floods, and much m
 	$(BIN)/python -m pytest -m hostile -n auto $(ARGS)
 	HOSTILE_EXAMPLES=$${HOSTILE_EXAMPLES:-800} $(BIN)/python -m pytest -n auto -k "any or tampered" tests/test_bad_config.py tests/test_bad_payloads.py tests/test_bad_requests.py
 
+test-days: $(VENV)/.dev  ## bad days of real daemons: stopped, out of descriptors, of disk, of answers, a damaged state file; two minutes
+	$(BIN)/python -m pytest -m days -n 2 $(ARGS)
+
+soak: $(VENV)/.dev  ## does anything grow in an hour of 2,000 batches, faults and reloads? SOAK_MINUTES=5 for a smaller one
+	$(BIN)/python -m tests.soak
+
 format: $(VENV)/.dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -101,6 +107,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group deploy -o requirements-deploy.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group views -o requirements-views.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --group sbom -o requirements-sbom.lock
 
 image:  ## the container image IMAGE, with docker or podman; PYTHON_VERSION=3.11 for another Python
 	$(DOCKER) build $(if $(findstring podman,$(DOCKER)),--format docker) -t $(IMAGE) \
@@ -119,6 +126,27 @@ pictures: $(VENV)/.views  ## draw docs/images anew; needs chromium, prometheus, 
 
 manifests: $(VENV)/.dev  ## write the PrometheusRule of deploy/kubernetes from deploy/prometheus/rules
 	$(BIN)/python -m deploy.kubernetes.prometheus_rule deploy/prometheus/rules/*.yml > deploy/kubernetes/prometheus-operator/prometheus-rule.yaml
+
+licences: $(VENV)/.dev  ## write docs/licences.md from what the packages say
+	$(BIN)/python -m deploy.supply.licences > docs/licences.md
+
+wheel: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
+wheel: $(VENV)/.dev  ## dist/*.whl, the same bytes from the same commit
+	$(BIN)/python -m hatchling build -t wheel -d dist
+
+$(VENV)/.sbom: requirements-sbom.lock $(VENV)/.run
+	$(PYTHON) -m venv --without-pip $(VENV)/sbom
+	$(BIN)/python -m pip --python $(VENV)/sbom/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.lock
+	@touch $@
+
+# Of an environment that holds what the lock says and nothing else. The version is not in pyproject.toml, where the tool looks for it.
+sbom: $(VENV)/.sbom  ## dist/sbom.cdx.json: what runs with the monitor, as CycloneDX
+	rm -rf build/sbom && mkdir -p build dist
+	$(PYTHON) -m venv --without-pip build/sbom
+	$(BIN)/python -m pip --python build/sbom/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	sed "s/^dynamic = .*/version = \"$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' monitor/__init__.py)\"/" pyproject.toml > build/pyproject.toml
+	$(VENV)/sbom/bin/cyclonedx-py environment --pyproject build/pyproject.toml --mc-type application --sv 1.6 --of JSON \
+	  --output-reproducible --validate -o dist/sbom.cdx.json build/sbom/bin/python
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

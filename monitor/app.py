@@ -37,9 +37,10 @@ FILE_CHECK = 10.0
 """Seconds between two looks at the configuration's files."""
 
 POLL_PATIENCE = timedelta(seconds=1)
-SEND_PATIENCE = timedelta(seconds=7)
-"""How long polls and what is being sent may take after SIGTERM; with the rest it stays below the ten seconds
-after which container runtimes kill. A poll that is cut off is repeated after the restart.
+SEND_PATIENCE = timedelta(seconds=6)
+END_WITHIN = timedelta(seconds=9)
+"""How long polls, what is being sent, and all of the end may take after SIGTERM: container runtimes kill after ten
+seconds. What is left of them is the disk's. A poll that is cut off is repeated after the restart.
 """
 
 PRUNE_EVERY = timedelta(hours=1)
@@ -126,7 +127,7 @@ class App:
         self._serving = await web.serve(config.web, self.surface, self.instruments, config.access)
         self.delivery.start()
         self.schedule.start()
-        self.schedule.every("prune", PRUNE_EVERY, self.store.prune)
+        self.schedule.every("prune", PRUNE_EVERY, self._prune)
         adopted: dict[BatchKey, targets.Watch] = {}
         for account in config.accounts:
             if account.discovery is not None:
@@ -158,7 +159,9 @@ class App:
         return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
 
     async def shut_down(self) -> None:
-        """Stop polling, finish what is being sent, close everything."""
+        """Stop polling, finish what is being sent, close everything; all of it within END_WITHIN, come what may."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + END_WITHIN.total_seconds()
         self._systemd.stopping()
         await self.heartbeat.stop()
         await self.schedule.stop(POLL_PATIENCE)
@@ -166,12 +169,16 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        closing = asyncio.create_task(self._stop_answering())
         await self.delivery.stop(SEND_PATIENCE)
         await close_clients(self.book.accounts.values())
+        await closing
+        await self.store.close(timedelta(seconds=until - loop.time()))
+        logger.info("stopped")
+
+    async def _stop_answering(self) -> None:
         if self._serving is not None:
             await self._serving.cleanup()
-        await self.store.close()
-        logger.info("stopped")
 
     # Configuration
 
@@ -240,10 +247,8 @@ class App:
     async def _apply_account(self, account: Account, config: Config) -> None:
         name = account.name
         present = self.book.accounts.get(name)
-        client = present.client if present else None
+        client = before = present.client if present else None
         if client is None or self._clients.get(name) != account.api:
-            if client is not None:
-                await client.retire()
             client = Client(
                 account.api,
                 clock=self._clock,
@@ -252,6 +257,8 @@ class App:
             )
             self._clients[name] = account.api
         await self.book.watch_account(name, client, account.policy)
+        if before is not None and before is not client:
+            await before.retire()
         self.rounds.watch_account(
             name,
             Plan(
@@ -282,6 +289,10 @@ class App:
         account = self.rounds.polls_for(job_id)
         if account is not None:
             self.instruments.polls_skipped.labels(account).inc()
+
+    async def _prune(self) -> None:
+        self.book.prune()
+        await self.store.prune()
 
     def _in_a_line(self) -> str:
         batches = len(self.book.watches)

@@ -22,6 +22,7 @@ from monitor.clock import Clock
 from monitor.metrics import HeartbeatSeries, Instruments
 from monitor.model import QueueStatus
 from monitor.notify.channel import DEFAULT_TIMEOUT, SendError, Wire, request
+from monitor.resolver import Resolver
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Heartbeat:
     async def _ping(self, settings: Settings, series: HeartbeatSeries) -> bool:
         # A session for each: pings are rare, and a connection kept would mostly be found closed.
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, resolver=Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
             try:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
@@ -283,3 +284,17 @@ async def test_a_poll_that_hangs_does_not_hold_up_the_end_and_is_no_error(daemon
         started = loop.time()
     assert loop.time() - started < 3
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_what_the_store_forgets_is_forgotten_in_memory_too(daemon):
+    async with daemon.running():
+        await daemon.until(daemon.app.surface.ready)
+        daemon.write("two")
+        await daemon.app.surface.reload()
+        [(key, record)] = daemon.app.book._remembered.items()
+        prune = daemon.app.schedule._scheduler.get_job("prune").func
+        await asyncio.create_task(prune())
+        assert daemon.app.book._remembered == {key: record}
+        daemon.app.book._remembered[key] = replace(record, dropped_at=utc_now() - timedelta(days=2))
+        await asyncio.create_task(prune())
+        assert daemon.app.book._remembered == {}

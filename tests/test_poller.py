@@ -324,3 +324,20 @@ async def test_the_name_that_a_list_tells_is_not_asked_for_even_an_empty_one():
     assert asked == []
     await names.ask("a", Client(), NOW + NAME_RETRY)
     assert (asked, names.get("a")) == (["a"], "renewals")
+
+
+async def test_the_history_of_a_dropped_batch_is_forgotten_when_the_store_forgets_it(world):
+    """Or every batch there ever was would be kept for as long as the process lives."""
+    await world.start(world.spring)
+    await world.poll(5)
+    known = world.book.statuses[world.spring].progress
+    await world.book.unwatch([world.spring])
+    world.clock.move(hours=24)
+    world.book.prune()
+    world.book.watch(Watch(Target("main", world.spring)))
+    assert world.book.statuses[world.spring].progress == known, "for a day, it may come back"
+    await world.book.unwatch([world.spring])
+    world.clock.move(hours=24, seconds=1)
+    world.book.prune()
+    assert world.book._remembered == {}
+    await world.stop()

@@ -722,6 +722,15 @@ def _break_a_promise(path: Path) -> None:
         )(path)
 
 
+def _unindex(path: Path) -> None:
+    """Every record can be read, and no row can be replaced."""
+    index = "notifications_by_age"
+    _sql(
+        "PRAGMA writable_schema = ON",
+        f"UPDATE sqlite_master SET sql = replace(sql, '(created_at)', '(settled_at)') WHERE name = '{index}'",
+    )(path)
+
+
 def _garble(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"batch 7", b"b\xa5tch 7"))
 
@@ -743,6 +752,12 @@ DAMAGES = {
     "text that is no text": _garble,
     "a NULL where none may be": _break_a_promise,
     "a record that is no JSON": _sql("UPDATE batches SET record = '{\"key'"),
+    "a record that is a number": _sql("UPDATE batches SET record = x'31'"),
+    "a record without a bottom": _sql(f"UPDATE batches SET record = '{'[' * 100_000}'"),
+    "a time that no calendar has": _sql("INSERT INTO mutes VALUES ('b1', 1e300)"),
+    "a time that no clock has": _sql("INSERT INTO mutes VALUES ('b1', 1e17)"),
+    "a time that is a text": _sql("INSERT INTO mutes VALUES ('b1', x'6e6f6f6e')"),
+    "an index that misses a row": _unindex,
     "a record that lacks a field": _sql("UPDATE batches SET record = '{}'"),
     "a table that is missing": _sql("DROP VIEW episodes", "DROP TABLE notifications"),
 }

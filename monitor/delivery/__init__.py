@@ -27,6 +27,7 @@ from monitor.delivery.views import record
 from monitor.metrics import Instruments
 from monitor.model import Mute, Notification, QueueStatus, Record, Tested
 from monitor.notify.channel import StateChannel
+from monitor.resolver import Resolver
 from monitor.routing import Receiver
 from monitor.store import Change, Contents, Store
 
@@ -116,7 +117,7 @@ class Delivery:
         """Begin to send. Call it from the event loop."""
         self._turns.session = aiohttp.ClientSession(
             # Messages are rare: a connection kept would mostly be found closed by the other side.
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, resolver=Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         for queue in self._queues.values():

@@ -23,7 +23,7 @@ from monitor.model import AccountStatus, BatchKey, Notification, Status
 from monitor.poller.account import Account
 from monitor.poller.names import AgentNames
 from monitor.routing import Receiver
-from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store
+from monitor.store import KEEP_DROPPED, AccountRecord, BatchRecord, Change, Contents, Store
 from monitor.targets import Watch
 from monitor.ultravox import Client
 
@@ -160,6 +160,15 @@ class Book:
                 account.forget(key)
             dropped.append(BatchRecord.of(self.statuses.pop(key)))
         await self._close(dropped)
+
+    def prune(self) -> None:
+        """Forget the history of batches that the store forgets by now, too."""
+        long_ago = self.clock() - KEEP_DROPPED
+        self._remembered = {
+            key: record
+            for key, record in self._remembered.items()
+            if record.dropped_at is None or record.dropped_at >= long_ago
+        }
 
     async def close_unwatched(self) -> None:
         """Close what fires of batches and accounts that left the configuration while we were not running."""

@@ -10,26 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from monitor.clock import Clock
 from monitor.model import BatchKey, Message, Mute, Notification
-from monitor.store.file import StateFile, StoreError
+from monitor.store.file import KEEP_DROPPED, StateFile, StoreError
 from monitor.store.records import AccountRecord, BatchRecord, Change, Contents
+from monitor.store.worker import Worker
 
-__all__ = ["AccountRecord", "BatchRecord", "Change", "Contents", "Store", "StoreError"]
+__all__ = ["KEEP_DROPPED", "AccountRecord", "BatchRecord", "Change", "Contents", "Store", "StoreError"]
 
 logger = logging.getLogger(__name__)
 
 COMMIT_PATIENCE = 2.0
 """Seconds a commit waits for the disk. After that its change is still written, in order, but nobody waits."""
 
-CLOSE_PATIENCE = 5.0
-"""Seconds that closing waits for the disk."""
+CLOSE_PATIENCE = timedelta(seconds=5)
+"""How long closing waits for the disk."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Store:
         self._path = path
         self._clock = clock
         self._file = StateFile(path)
-        self._thread = ThreadPoolExecutor(1, "store")  # the only one that touches the file
+        self._thread = Worker("store")  # the only one that touches the file
         self._pending = _Pending()
         self._ticket: asyncio.Future[bool] | None = None  # of the transaction that takes what is pending
         self._writer: asyncio.Task[None] | None = None
@@ -139,19 +139,21 @@ class Store:
             )
             return None
 
-    async def close(self) -> None:
-        """Write what is left, within CLOSE_PATIENCE, and let go of the file. Closing twice does nothing."""
+    async def close(self, patience: timedelta = CLOSE_PATIENCE) -> None:
+        """Write what is left and let go of the file, both within `patience`. Closing twice does nothing."""
         if self._closed:
             return
         self._closed = True
-        if self._pending:
-            await self._written()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience.total_seconds()
+        if self._pending and (self._writer is None or self._writer.done()):
+            self._writer = asyncio.create_task(self._write_pending())
         if self._writer is not None:
-            await asyncio.wait({self._writer}, timeout=CLOSE_PATIENCE)
+            await asyncio.wait({self._writer}, timeout=until - loop.time())
         if self._pending or (self._writer is not None and not self._writer.done()):
             logger.error("the latest state was not written before the end", extra={"path": self._path})
-        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        await asyncio.wait({closing}, timeout=CLOSE_PATIENCE)
+        closing = loop.run_in_executor(self._thread, self._file.close)
+        await asyncio.wait({closing}, timeout=max(0.0, until - loop.time()))
         self._thread.shutdown(wait=False)
 
     async def _written(self) -> bool:

@@ -215,7 +215,7 @@ def _load(db: sqlite3.Connection, now: datetime) -> Contents:
             accounts=tuple(decode(ACCOUNT, text) for (text,) in db.execute("SELECT record FROM accounts")),
             messages=tuple(decode(MESSAGE, text) for (text,) in db.execute("SELECT record FROM messages")),
             mutes=tuple(
-                Mute(batch_id, datetime.fromtimestamp(until, UTC))
+                Mute(batch_id, _instant(until))
                 for batch_id, until in db.execute("SELECT batch_id, until FROM mutes")
             ),
         )
@@ -226,7 +226,8 @@ def _load(db: sqlite3.Connection, now: datetime) -> Contents:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in bad:
             raise _DamagedError(str(error)) from error
         raise
-    except ValueError:  # json's and pydantic's; both quote the content
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        # Of json, pydantic and datetime; some quote the content. A column may hold another type than it says.
         raise _DamagedError("a record cannot be read") from None
 
 
@@ -240,7 +241,7 @@ def _prepare(db: sqlite3.Connection, now: datetime) -> None:
             f"a newer version of this monitor wrote it (schema {version}, this one knows {schema.VERSION}); "
             "run that version, or move the file away to start without it"
         )
-    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]  # the quick one looks into no index
     if found != "ok":
         raise _DamagedError(found)
     db.execute("PRAGMA journal_mode = WAL")
@@ -300,6 +301,13 @@ def _notification_row(notification: Notification) -> tuple[object, ...]:
         encode(NOTIFICATION, notification),
         dict(notification.alert.labels).get("batch_id"),
     )
+
+
+def _instant(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except OSError as error:  # of the C library's calendar, not of the disk
+        raise ValueError("no instant") from error
 
 
 def _seconds(at: datetime | None) -> float | None:

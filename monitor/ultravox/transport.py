@@ -21,6 +21,7 @@ from monitor import __version__
 from monitor.clock import Clock
 from monitor.model import FailureReason, Urgency
 from monitor.proxy import proxy_for
+from monitor.resolver import Resolver
 from monitor.retry_after import retry_after
 from monitor.ultravox import payload
 from monitor.ultravox.limiter import Limiter
@@ -101,7 +102,7 @@ class Transport:
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
-        self._under_way = 0
+        self._asking = 0  # requests under way, those that wait for their turn included
         self._retired = False
 
     @property
@@ -111,14 +112,20 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = (
+            self._session,
+            None,
+        )  # before anything waits: nobody is to find one that is closing
+        if session is not None:
+            await session.close()
 
     async def retire(self) -> None:
-        """Close the connections as soon as nothing is under way; what is still asked then closes its own."""
+        """Close the connections as soon, and as often, as nobody asks.
+
+        Who has begun to ask may take long: it waits for its turn, for the end of a pause, and reads page after page.
+        """
         self._retired = True
-        if self._under_way == 0:
+        if not self._asking:
             await self.close()
 
     async def get(
@@ -131,18 +138,18 @@ class Transport:
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer[_Model]:
         """The answer. All errors of asking are wrapped here, once: UltravoxError."""
-        self._under_way += 1
+        self._asking += 1
         try:
-            return await self._get(endpoint, path, model, urgency, query)
+            await self._limiter.acquire(urgency)
+            return await self._ask(endpoint, path, model, query)
         finally:
-            self._under_way -= 1
-            if self._retired and self._under_way == 0:
+            self._asking -= 1
+            if self._retired and not self._asking:
                 await self.close()
 
-    async def _get(
-        self, endpoint: str, path: str, model: type[_Model], urgency: Urgency, query: Mapping[str, str]
+    async def _ask(
+        self, endpoint: str, path: str, model: type[_Model], query: Mapping[str, str]
     ) -> Answer[_Model]:
-        await self._limiter.acquire(urgency)
         loop = asyncio.get_running_loop()
         started = loop.time()
         status: int | None = None
@@ -182,7 +189,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 # Not aiohttp's 100 connections: as many requests that hang would hold up all that do not.
                 # No more are open than the limiter lets start within one timeout.
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()),
                 headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place

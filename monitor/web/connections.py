@@ -117,7 +117,8 @@ class Connections:
                 accepted, peer = await loop.sock_accept(listening)
             except OSError as error:  # no files left, for one: others may give some back
                 if not broken:
-                    logger.exception("no connection can be accepted", exc_info=error)
+                    said = error.strerror or str(error)
+                    logger.error("no connection can be accepted", extra={"error": said})  # noqa: TRY400 - the machine's
                 broken = True
                 await asyncio.sleep(1)
                 continue

@@ -134,8 +134,8 @@ class Receiver:
         if task is not None:
             self._open.add(task)
             task.add_done_callback(self._open.discard)
-        # A daemon that was killed leaves half a request, and nobody to answer.
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        # A daemon that was killed leaves half a request, and nobody to answer; `stop` cuts off what is slow.
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._serve(reader, writer)
         with suppress(ConnectionError):
             writer.close()
