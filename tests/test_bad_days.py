@@ -88,7 +88,7 @@ async def test_our_clock_is_set_and_everything_goes_on_by_the_new_one(tmp_path, 
         assert daemon.app.store.writable
     assert server.requests == [], "nobody is told anything of it"
     said = [record.message for record in caplog.records if record.name == schedule.__name__]
-    assert len(said) == 2
+    assert len(said) in {1, 2}, "one, when it was set again before the first was noticed"
 
 
 async def test_a_machine_that_slept_ten_minutes_has_watched_no_stall(tmp_path, server):

@@ -130,6 +130,26 @@ async def test_the_guard_notices_a_clock_that_was_set(monkeypatch):
     await made.stop(timedelta(0))
 
 
+async def test_a_clock_that_was_set_forward_and_back_between_two_looks_is_noticed_by_what_ran_meanwhile(
+    monkeypatch,
+):
+    """Both looks show the same clock; what ran between them is due in a week."""
+    monkeypatch.setattr(schedule, "CLOCK_CHECK", 0.01)
+    made = Schedule(clock=utc_now, on_skipped=lambda _: None)
+    made.start()
+
+    async def job():
+        pass
+
+    made.every("a", INTERVAL, job)
+    for due in made._scheduler.get_jobs():
+        due.modify(next_run_time=due.next_run_time + timedelta(days=7))
+    async with asyncio.timeout(5):
+        while made.next_run("a") > utc_now() + INTERVAL:  # noqa: ASYNC110 - the guard tells nobody
+            await asyncio.sleep(0.01)
+    await made.stop(timedelta(0))
+
+
 async def test_it_lives_while_the_canary_sings(running):
     assert running.alive()
     running._canary_at -= schedule.CANARY_DEAD_AFTER
