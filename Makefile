@@ -9,7 +9,7 @@ DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-stack test-terminal test-deploy test-api test-browser test-chaos test-days soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests licences wheel sbom clean
+.PHONY: help demo run test test-stack test-terminal test-deploy test-api test-browser test-chaos test-hostile test-days soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests licences wheel sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,10 @@ test-browser: $(VENV)/.views $(VENV)/.axe  ## the pages in a real Chromium, and 
 test-chaos: $(VENV)/.dev  ## is nothing lost when the daemon is killed again and again? CHAOS_ROUNDS=500 for a night of it
 	OUTBOX_EXAMPLES=$${OUTBOX_EXAMPLES:-300} $(BIN)/python -m pytest tests/test_outbox_model.py
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+test-hostile: $(VENV)/.dev  ## planted secrets, TLS, proxies, floods, and much more of what is made up by chance; needs openssl
+	$(BIN)/python -m pytest -m hostile -n auto $(ARGS)
+	HOSTILE_EXAMPLES=$${HOSTILE_EXAMPLES:-800} $(BIN)/python -m pytest -n auto -k "any or tampered" tests/test_bad_config.py tests/test_bad_payloads.py tests/test_bad_requests.py
 
 test-days: $(VENV)/.dev  ## bad days of real daemons: stopped, out of descriptors, of disk, of answers, a damaged state file; two minutes
 	$(BIN)/python -m pytest -m days -n 2 $(ARGS)

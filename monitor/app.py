@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Container, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +45,12 @@ seconds. What is left of them is the disk's. A poll that is cut off is repeated 
 
 PRUNE_EVERY = timedelta(hours=1)
 
+_OWN_ERROR = "it could not be read, by an error of the monitor's own, of which the log tells more"
+
+
+class _OwnError(Exception):
+    """Its text is safe to show."""
+
 
 class App:
     """One daemon. `load` reads the configuration anew; it raises ConfigError."""
@@ -55,12 +61,10 @@ class App:
         *,
         load: Callable[[], Config],
         clock: Clock,
-        hide: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._load = load
         self._clock = clock
-        self._hide = hide
         self._clients: dict[str, ApiSettings] = {}
         self._files = Files(config.sources)
         self._reloading = asyncio.Lock()
@@ -117,7 +121,6 @@ class App:
     async def start(self) -> None:
         """Bring everything up. StoreError or OSError when the state file or the address cannot be had."""
         config = self._config
-        self._hide(secret.get_secret_value() for secret in config.secrets)
         contents = await self.store.open()
         self.book.restore(contents)
         self.delivery.restore(contents)
@@ -199,8 +202,8 @@ class App:
             raise self._refused(error) from error
         except Exception as error:  # whatever our own mistake is, the old configuration goes on
             logger.exception("the configuration could not be read; this is an error of the monitor's own")
-            raise self._refused(error) from error
-        self._hide(secret.get_secret_value() for secret in config.secrets)
+            # The page shows why. What this error says is for the log alone: it may quote what was read.
+            raise self._refused(_OwnError(f"{_OWN_ERROR} ({type(error).__name__})")) from None
         if config.storage_path != self._config.storage_path or config.web != self._config.web:
             logger.warning("storage and web settings are taken over at the next start")
         gone = self.book.accounts.keys() - {account.name for account in config.accounts}

@@ -144,7 +144,7 @@ def choose(batches: Sequence[Status], choice: Choice) -> Chosen:
         status
         for status in batches
         if (not choice.account or status.target.account == choice.account)
-        and (not choice.firing or _fires(status, choice.firing))
+        and (not choice.firing or _asked_for(status, choice.firing))
         and (not wanted or _has(status, wanted))
     ]
     counts = Counter(status.assessment.state for status in found)
@@ -173,6 +173,11 @@ def choose(batches: Sequence[Status], choice: Choice) -> Chosen:
         severities={severity: severities[severity] for severity in SEVERITIES if severities[severity]},
         at_risk=risky,
     )
+
+
+def _asked_for(status: Status, firing: str) -> bool:
+    """What is at risk is asked for by its alert; where there is no more time to help, the alert says so a while longer."""
+    return at_risk(status) if firing == AT_RISK else _fires(status, firing)
 
 
 def _fires(status: Status, what: str) -> bool:

@@ -160,6 +160,8 @@ def _at_risk(status: Status, seen: Observation) -> str:
     assessed = status.assessment
     if seen.window_end is None:
         return "its window has no end"
+    if assessed.state is State.OVERDUE:
+        return "its window is over: it is overdue"
     if assessed.projected_missed is None:
         if seen.ended_at is not None:
             return "it has ended"

@@ -144,7 +144,6 @@ class Heartbeat:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, resolver=Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,  # proxies, like the requests to Ultravox: these too leave the house
         ) as session:
             try:
                 wire = Wire(session, "heartbeat", self._clock())

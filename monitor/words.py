@@ -33,6 +33,17 @@ def ago(seconds: float | timedelta) -> str:
     return "just now" if total < 2 else f"{duration(total)} ago"
 
 
+def window(start: datetime | None, end: datetime | None, ended: datetime | None, now: datetime) -> str:
+    """`opens in 4 min`, `closes in 1 h 40 min`, `closed 5 min ago`, `ended 3 h ago`, `no end`."""
+    if ended is not None:
+        return f"ended {ago(now - ended)}"
+    if start is not None and start > now:
+        return f"opens in {duration(start - now)}"
+    if end is None:
+        return "no end"
+    return f"closes in {duration(end - now)}" if end > now else f"closed {ago(now - end)}"
+
+
 def instant(at: datetime) -> str:
     """`2026-11-23 09:30 UTC`."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

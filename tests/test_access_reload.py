@@ -21,7 +21,7 @@ from doors import (
 from test_app import LOADED, STORY, Daemon
 
 from monitor import app as app_module
-from monitor import log, simulator
+from monitor import config, log, redaction, simulator
 from monitor.clock import utc_now
 
 OTHER = bcrypt.hashpw(b"another", bcrypt.gensalt(4)).decode()
@@ -141,10 +141,7 @@ async def test_a_file_that_is_emptied_or_gone_does_not_open_the_door(
 async def test_hashes_and_where_the_key_lies_are_hidden_in_the_log(daemon, tmp_path):
     formatter = log.LineFormatter(as_json=False)
     write_web(tmp_path, tls={}, users={"prometheus": HASH})
-    load = daemon.load
-    made = app_module.App(load(), load=load, clock=utc_now, hide=formatter.hide)
-    await made.start()
+    config.load(daemon.path, daemon.environ, hide=formatter.hide)
     record = logging.makeLogRecord({"msg": f"{HASH} {tmp_path / 'key.pem'}", "levelname": "INFO"})
-    assert formatter.format(record).count(log.REDACTED) == 2
+    assert formatter.format(record).count(redaction.REDACTED) == 2
     assert PASSWORD not in formatter.format(record)
-    await made.shut_down()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -115,27 +115,54 @@ def test_outcomes_share_the_bar():
     assert drawing.slices(Outcomes(NOW, 0, 0, 0, 0, 0)) == ()
 
 
+def test_an_end_that_was_seen_late_stands_where_it_came():
+    """The daemon was away from three hours ago, when the batch ended, until now."""
+    one = seen(curve=[(-4 * HOUR, 0), (0 * HOUR, 400)], ended_at=NOW - 3 * HOUR, completed=400)
+    chart = drawing.chart(replace(one, progress=replace(one.progress, curve=one.progress.curve)), NOW)
+    xs = [float(pair.split(",")[0]) for pair in chart.curve.split()]
+    assert xs == sorted(xs)
+    assert chart.now == xs[-1]
+
+
+def test_a_window_for_ever_is_drawn():
+    ends = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    chart = drawing.chart(seen(window_end=ends, end=NOW + HOUR), NOW)
+    assert chart.closes == WIDTH
+    assert chart.by_days
+
+
+def test_ticks_that_are_days_apart_are_days():
+    assert not drawing.chart(seen(), NOW).by_days
+    assert drawing.chart(seen(window_end=NOW + 7 * 24 * HOUR), NOW).by_days
+
+
 @given(
     st.lists(st.tuples(st.integers(-(10**6), 10**5), st.integers(0, 10**6)), max_size=30),
     st.integers(1, 10**6),
     st.one_of(st.none(), st.integers(-(10**6), 10**7)),
     st.one_of(st.none(), st.integers(-(10**5), 10**8)),
+    st.one_of(st.none(), st.integers(-(10**6), 10**6)),
+    st.one_of(st.none(), st.integers(-(10**6), 0)),
 )
-def test_whatever_the_numbers_are_nothing_is_drawn_outside(points, total, closes, end):
+def test_whatever_the_numbers_are_nothing_is_drawn_outside(points, total, closes, end, opens, ended):
     points = sorted(dict(points).items())
     second = timedelta(seconds=1)
     one = seen(
         curve=[(at * second, completed) for at, completed in points],
         total=total,
         completed=total // 2,
-        window_start=None,
+        window_start=None if opens is None else NOW + opens * second,
         window_end=None if closes is None else NOW + closes * second,
+        ended_at=None if ended is None else NOW + ended * second,
         end=None if end is None else NOW + end * second,
     )
     chart = drawing.chart(one, NOW)
     pairs = [tuple(map(float, pair.split(","))) for pair in chart.curve.split()]
     pairs += [pair for pair in (chart.forecast,) if pair]
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in pairs)
-    assert chart.window[0] >= 0
+    assert [x for x, _ in pairs[: chart.curve.count(" ") + 1]] == sorted(
+        x for x, _ in pairs[: chart.curve.count(" ") + 1]
+    )
+    assert min(chart.window) >= 0
     assert 0 <= chart.window[0] + chart.window[1] <= WIDTH + 0.001
     assert all(0 <= x <= WIDTH for x, _ in chart.ticks)

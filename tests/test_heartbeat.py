@@ -168,7 +168,11 @@ FAILURES = [
     (408, "timeout", "heartbeat answered 408"),
     ((429, {"Retry-After": "3600"}), "throttled", "heartbeat answered 429"),
     (500, "server_error", "heartbeat answered 500"),
-    ((302, {"Location": f"/{TOKEN}/elsewhere"}), "bad_response", "heartbeat answered 302"),
+    (
+        (302, {"Location": f"/{TOKEN}/elsewhere"}),
+        "bad_response",
+        "heartbeat answered 302: a redirect, which is not followed",
+    ),
     (RESET, "connection", "heartbeat: the connection was lost before an answer came"),
     (GARBAGE, "bad_response", "heartbeat: its answer is not HTTP"),
     (HANG, "timeout", "heartbeat has not answered within 0.2 s"),

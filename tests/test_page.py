@@ -117,6 +117,31 @@ async def test_a_tile_for_each_state_there_is_and_none_for_others(ask, daemon):
     assert 'href="?state=paused"' in tiles
 
 
+async def test_tiles_count_what_they_lead_to(ask, daemon):
+    at_risk = replace(STALLED, name=AlertName.BATCH_WINDOW_AT_RISK)
+    daemon.shown = Snapshot(
+        NOW,
+        (
+            status(key=batch_key(1), alerts=(at_risk,)),
+            status(key=batch_key(2)),
+            status(observation(window_end=NOW - timedelta(minutes=1)), key=batch_key(3), alerts=(at_risk,)),
+        ),
+    )
+    for asked in ("/", "/?firing=any", "/?firing=BatchWindowAtRisk", "/?state=overdue"):
+        _, _, page = await ask(asked)
+        tiles = re.search(r'<nav class="tiles".*?</nav>', page, re.DOTALL)[0]
+        assert text_of(tiles) == "3 all 1 at risk 1 overdue 2 running"
+        for link, count in re.findall(r'href="(\?[^"]*)"[^>]*><b>(\d+)</b>', tiles):
+            _, _, there = await ask("/" + link.replace("&amp;", "&"))
+            assert there.count('<tr role="row" id="b-') == int(count), (asked, link)
+
+
+async def test_the_form_asks_again_for_what_was_asked(ask, daemon):
+    _, _, page = await ask("/?firing=BatchWindowAtRisk&account=nobody")
+    assert 'name="firing" value="BatchWindowAtRisk" checked' in page
+    assert "<option selected>nobody</option>" in page
+
+
 async def test_links_keep_what_was_asked_for_and_begin_at_the_first_page(ask, daemon):
     daemon.shown = Snapshot(NOW, tuple(status(key=batch_key(number)) for number in range(7)))
     _, _, page = await ask("/?q=spring+renewals&limit=2&page=2&sort=-name&account=main")
@@ -239,9 +264,9 @@ async def test_an_ended_batch_names_the_command_that_lists_whom_to_call_again(as
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("ffffffff", "No watched batch has this id: ffffffff."),
-        ("3c90", "2 batches' ids begin like this: 3c90."),
-        ("%3Cscript%3E", "No watched batch has this id: <script>."),
+        ("ffffffff", "No watched batch has the id ffffffff."),
+        ("3c90", f"2 batches' ids begin like 3c90: spring-renewals {batch_key(1).batch_id}"),
+        ("%3Cscript%3E", "No watched batch has the id <script>."),
     ],
 )
 async def test_a_page_that_is_not_there_says_why(ask, daemon, asked, said):
@@ -253,6 +278,19 @@ async def test_a_page_that_is_not_there_says_why(ask, daemon, asked, said):
 
 
 # Safe
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["promo 2026-02-30 09:00 UTC", "0000-00-00 00:00 UTC", "٢٠٢٦-١١-٢٣ ٠٩:٠٠ UTC", "2026-11-23 29:61 UTC"],
+)
+@pytest.mark.parametrize("where", ["/", path()])
+async def test_a_name_that_looks_like_an_instant_there_is_not_is_a_name(ask, daemon, name, where):
+    alert = replace(STALLED, annotations=(("cause", "unknown"), ("summary", f"{name} stands still")))
+    daemon.shown = Snapshot(NOW, (status(key=batch_key(1), batch=name, alerts=(alert,)),))
+    code, _, page = await ask(where)
+    assert code == 200
+    assert f"{name} stands still" in text_of(page)
 
 
 EVIL = "<script>alert('x')</script>{{7*7}}\"'><img src=x>"
@@ -343,5 +381,5 @@ async def test_every_instant_on_a_page_can_be_read_by_a_machine(ask, daemon):
         assert stamps
         for stamp, title in stamps:
             assert f"{datetime.fromisoformat(stamp):%Y-%m-%d %H:%M:%S UTC}" == title
-        bare = re.sub(r"<time.*?</time>", "", page)
+        bare = text_of(re.sub(r"<time.*?</time>", "", page))
         assert re.findall(r"\d\d:\d\d UTC", bare) == []

@@ -450,7 +450,7 @@ async def test_what_cannot_be_asked_is_nobody_s_answer(base):
     error = await failure(client)
     await client.close()
     assert (error.reason, error.again_helps) == (FailureReason.CLIENT_ERROR, False)
-    assert str(error) == "account main: get_batch: cannot be asked with this base URL and key"
+    assert str(error) == "account main: get_batch: cannot be asked with this base URL, key and proxy"
 
 
 async def test_a_key_that_would_be_two_headers_is_sent_nowhere():

@@ -121,10 +121,16 @@ def run(
         else partial(config.load_default, os.environ)
     )
 
-    load = partial(read, listen_address=listen_address, web_config_file=web_config_file, read_only=read_only)
+    load = partial(
+        read,
+        listen_address=listen_address,
+        web_config_file=web_config_file,
+        read_only=read_only,
+        hide=formatter.hide,
+    )
 
     async def daemon() -> None:
-        await App(load(), load=load, clock=clock.utc_now, hide=formatter.hide).run()
+        await App(load(), load=load, clock=clock.utc_now).run()
 
     try:
         asyncio.run(daemon())

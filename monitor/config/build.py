@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,19 +13,16 @@ from pydantic import SecretStr
 from monitor import delivery, heartbeat, messages, targets, ultravox
 from monitor.alerts import KINDS, Policy, Rule, default_rule
 from monitor.config import document, schema, web_file
-from monitor.config.checks import Secrets, checked
+from monitor.config.checks import Hide, Secrets, checked
 from monitor.config.document import Document, Mistake
-from monitor.config.fitting import fitted
+from monitor.config.files import SIZE_LIMIT
+from monitor.config.fitting import MOST_MISTAKES, fitted
 from monitor.config.web_file import WebFile
 from monitor.evaluate import Rules
 from monitor.model import BatchKey, Target
 from monitor.routing import Pacing, Route, TimeInterval
 from monitor.web import Access
 from monitor.web import Settings as WebSettings
-
-SIZE_LIMIT = 4 * 1024 * 1024
-"""Bytes of a configuration."""
-
 
 _NO_FILE = "there is no such file: copy config.example.yaml to it, or run without --config.file, on the key in ULTRAVOX_API_KEY alone"
 
@@ -40,16 +37,22 @@ class ConfigError(Exception):
         sources: tuple[Path, ...] = (),
         web: WebFile | None = None,
     ) -> None:
-        self.mistakes = (*mistakes, *(web.mistakes if web else ()))
+        told = [(source, one) for one in mistakes]
+        told += [(web.path, one) for one in web.mistakes] if web else []
         # Every file it named: one of them may be what is mended.
         self.sources = (
             *(() if source is _ENVIRONMENT else (source,)),
             *sources,
             *(web.sources if web else ()),
         )
-        told = [(source, one) for one in mistakes]
-        told += [(web.path, one) for one in web.mistakes] if web else []
-        super().__init__("\n".join(_line(where, mistake) for where, mistake in told))
+        self.mistakes = tuple(one for _, one in told[:MOST_MISTAKES])
+        lines = [_line(where, mistake) for where, mistake in told[:MOST_MISTAKES]]
+        if len(told) > MOST_MISTAKES:
+            where, last = told[MOST_MISTAKES - 1]
+            lines.append(
+                _line(where, Mistake(last.line, last.column, "", "and more mistakes after this one"))
+            )
+        super().__init__("\n".join(lines))
 
 
 _ENVIRONMENT = Path("(environment)")
@@ -93,11 +96,12 @@ class Config:
 
 
 class Flags(TypedDict, total=False):
-    """What the command line says of the HTTP surface. It wins over the file."""
+    """What the command line says. It wins over the file."""
 
     listen_address: str | None
     web_config_file: Path | None  # relative to where the command was given
     read_only: bool
+    hide: Hide  # is told of each secret as it is read
 
 
 def load(path: Path, environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:
@@ -130,9 +134,10 @@ def _read(
         if isinstance(web, dict):
             web["listen_address"] = listen_address
     file = fitted(schema.File, found)
-    secrets = Secrets(found, folder)
+    secrets = Secrets(found, folder, flags.get("hide", _show))
     keys, channels, beat_url = checked(found, secrets)
     web = _web_file(found, folder, flags.get("web_config_file"))
+    secrets.hide(secret.get_secret_value() for secret in (web.secrets if web else ()))
     if file is None or found.mistakes or (web is not None and web.mistakes):
         raise ConfigError(path, tuple(sorted(set(found.mistakes))), tuple(secrets.sources), web)
     host, port = file.web.listen_address
@@ -162,6 +167,10 @@ def _read(
         secrets=(*secrets.found, *(web.secrets if web else ())),
         sources=(*sources, *secrets.sources, *(web.sources if web else ())),
     )
+
+
+def _show(_: Iterable[str]) -> None:
+    """For those who show nothing."""
 
 
 def load_default(environ: Mapping[str, str], **flags: Unpack[Flags]) -> Config:

@@ -6,7 +6,9 @@ These look at the raw data, so that they speak even when something else is wrong
 from __future__ import annotations
 
 import re
+import stat
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +25,9 @@ from monitor.notify.channel import DEFAULT_TIMEOUT, Channel
 SECRET_LIMIT = 64 * 1024
 """Bytes of a file with a secret in it."""
 
+Hide = Callable[[Iterable[str]], None]
+"""Told of every secret as it is read, so that from then on nothing shows it, whatever goes wrong."""
+
 _API_KEY = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}")
 
 
@@ -32,10 +37,12 @@ class Secrets:
 
     document: Document
     folder: Path
+    hide: Hide
     found: list[SecretStr] = field(default_factory=list)
     sources: list[Path] = field(default_factory=list)
 
     def keep(self, value: str) -> SecretStr:
+        self.hide((value,))
         secret = SecretStr(value)
         self.found.append(secret)
         return secret
@@ -126,6 +133,8 @@ class Secrets:
         shown = str(self.document.from_environment.get(path, file))
         self.sources.append(file)
         try:
+            if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+                raise OSError(0, "it is no regular file")
             with file.open("rb") as opened:
                 content = opened.read(SECRET_LIMIT + 1)
             text = content.decode()
@@ -255,7 +264,10 @@ def _apprise(
     channels: dict[str, Channel] = {}
     known: set[SecretStr] = set()
     schemes: Counter[str] = Counter()
-    for path, where, url in secrets.several(here, block, "urls"):
+    given = secrets.several(here, block, "urls")
+    if len(given) > schema.MOST_URLS:  # of a list in the file itself the schema tells, too
+        found.mistake(here, f"more than {schema.MOST_URLS} URLs: name several receivers", at_key=True)
+    for path, where, url in given[: schema.MOST_URLS]:
         try:
             scheme = apprise.scheme_of(url)
         except ValueError as error:

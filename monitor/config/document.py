@@ -5,7 +5,6 @@ YAML only: which keys exist, and what they mean, is not known here.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,9 @@ DEPTH_LIMIT = 50
 _TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"
 
 _MERGE = "tag:yaml.org,2002:merge"
-_PLAIN_STEP = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLAIN_STEP = re.compile(r"[A-Za-z0-9_-]{1,19}|[A-Za-z_-]{20,32}")  # long ones with digits are secrets
+_WORD = re.compile(r"[A-Za-z_-]{0,32}")
+_WORDS = re.compile(r"(?=.{1,32}$)[A-Za-z_-]+(?: [A-Za-z_-]+)+")
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 
 
@@ -64,15 +65,25 @@ class Document:
 
 
 def written(path: Steps) -> str:
-    """`accounts[0].batches[1].batch_id`; a key that is no word is quoted, so that a mistake stays one line."""
+    """`accounts[0].batches[1].batch_id`; of a key that is no word, the word it begins with.
+
+    The rest may be a secret: `{api_key:hunter2}`, without the blank, is a key to YAML, and so is `{https://…}`.
+    """
     text = ""
     for step in path:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            name = step if _PLAIN_STEP.fullmatch(step) else json.dumps(step[:64])
+            name = step if _PLAIN_STEP.fullmatch(step) else f'"{_beginning(step)}"'
             text += f".{name}" if text else name
     return text
+
+
+def _beginning(step: str) -> str:
+    if not step or _WORDS.fullmatch(step):  # no secret has blanks in it
+        return step
+    word = _WORD.match(step)
+    return f"{word[0] if word else ''}…"
 
 
 def parse(

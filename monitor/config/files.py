@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import stat
 from collections.abc import Iterable
 from pathlib import Path
+
+SIZE_LIMIT = 4 * 1024 * 1024
+"""Bytes of a configuration. Files with secrets are much smaller."""
 
 
 class Files:
@@ -42,11 +46,16 @@ class Files:
         return before == self._seen != self._read
 
     def _fingerprint(self) -> str:
-        """A hash over the contents; a file that cannot be read counts as empty."""
+        """A hash over the contents; what is no file, or cannot be read, counts as empty.
+
+        A pipe would be waited for, and some devices have no end.
+        """
         digest = hashlib.sha256()
         for path in self._sources:
             content = b""
-            with contextlib.suppress(OSError):
-                content = path.read_bytes()
+            with contextlib.suppress(OSError, ValueError):  # a name with a NUL in it
+                if stat.S_ISREG(path.stat().st_mode):
+                    with path.open("rb") as opened:
+                        content = opened.read(SIZE_LIMIT + 1)
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()

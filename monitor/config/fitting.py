@@ -14,6 +14,9 @@ from monitor.config.texts import explained
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_MISTAKES = 1000
+"""Who has more of them has written something else than a configuration; the first are told."""
+
 
 def fitted(model: type[Model], found: Document) -> Model | None:
     """The data as the model's; what does not fit goes to the mistakes."""
@@ -27,7 +30,7 @@ def fitted(model: type[Model], found: Document) -> Model | None:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        for one in error.errors(include_url=False):
+        for one in error.errors(include_url=False)[: MOST_MISTAKES + 1]:
             path: Steps = tuple(one["loc"])
             at_key = path[-1:] == ("[key]",)
             path = path[:-1] if at_key else path

@@ -41,6 +41,9 @@ from monitor.config.values import (
 )
 from monitor.model import Severity
 
+MOST_URLS = 100
+"""Addresses of one receiver. Each is looked at, and a service is looked for when it is misspelt: that takes time."""
+
 
 class Block(BaseModel):
     """How every block of the file is read."""
@@ -169,7 +172,7 @@ class Poll(Block):
 class Alertmanager(Block):
     """Alertmanager's addresses: all peers of one cluster."""
 
-    urls: Annotated[list[Peer], Field(min_length=1)]
+    urls: Annotated[list[Peer], Field(min_length=1, max_length=MOST_URLS)]
     timeout: Timeout = timedelta(seconds=10)
 
 
@@ -186,7 +189,7 @@ class Webhook(Block):
 class Apprise(Block):
     """Apprise URLs: a receiver for each."""
 
-    urls: Annotated[list[str], Field(min_length=1)] | None = None
+    urls: Annotated[list[str], Field(min_length=1, max_length=MOST_URLS)] | None = None
     urls_file: Text | None = None
     timeout: Timeout = timedelta(seconds=30)
 
@@ -213,7 +216,7 @@ class Receiver(Block):
     alertmanager: Alertmanager | None = None
     apprise: Apprise | None = None
     webhook: Webhook | None = None
-    only: Annotated[list[KnownAlert], Field(min_length=1)] | None = None
+    only: Annotated[list[KnownAlert], Field(min_length=1, max_length=100)] | None = None
     severity_at_least: AlertSeverity = Severity.INFO
     match: Match = {}
     mute_time_intervals: list[MuteTimeInterval] = []

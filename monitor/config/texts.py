@@ -36,6 +36,8 @@ def explained(error: Any) -> str:
             return f"must be more than {context['gt']:,.10g}"
         case "less_than_equal":
             return f"must be at most {context['le']:,.10g}"
+        case "too_long":
+            return f"more than {context['max_length']}"
         case "string_too_long":
             return f"longer than {context['max_length']} characters"
         case _:

@@ -119,7 +119,6 @@ class Delivery:
             # Messages are rare: a connection kept would mostly be found closed by the other side.
             connector=aiohttp.TCPConnector(force_close=True, resolver=Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,  # proxies, as for the requests to Ultravox
         )
         for queue in self._queues.values():
             self._employ(queue)

@@ -31,7 +31,10 @@ def render(
     snapshot: Snapshot, instruments: Instruments, *, accept: str, compressed: bool
 ) -> tuple[bytes, str]:
     """The exposition in the format that `accept` asks for, and its content type. Takes a while: not for the loop."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except TypeError:  # of a version that is no number the library makes text, and compares it with numbers
+        encode, content_type = choose_encoder("")
     body = encode(_Scrape(snapshot, instruments))
     # Level 1: exposition text is so repetitive that more costs time and saves next to nothing.
     return (gzip.compress(body, 1, mtime=0) if compressed else body), content_type

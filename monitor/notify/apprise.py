@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
+import os
 import re
 import threading
 import warnings
@@ -221,6 +222,8 @@ def _apprise() -> ModuleType:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     logging.getLogger("apprise").setLevel(logging.DEBUG)
     logging.getLogger("apprise").addFilter(_overhear)
+    # requests would send passwords out of ~/.netrc: what is sent comes from the configuration alone.
+    os.environ["NETRC"] = os.devnull
     # Where a URL asks for TLS without a look at the certificate, it warns with the host's name.
     warnings.filterwarnings("ignore", module="urllib3")
     import apprise  # noqa: PLC0415  see the head of this file

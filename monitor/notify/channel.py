@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from monitor import __version__
 from monitor.model import Labels, Message, Notification
 from monitor.outbox import LONGEST_WAIT
+from monitor.proxy import proxy_for
 from monitor.retry_after import retry_after
 
 DEFAULT_TIMEOUT = timedelta(seconds=10)
@@ -154,23 +155,31 @@ async def request(
                 total=patience.total_seconds(), sock_connect=patience.total_seconds() / 2
             ),
             allow_redirects=False,  # the address is a secret and meant for one host
+            auto_decompress=False,  # of a body that is not read, a small bomb or an unknown packing is no harm
+            proxy=proxy_for(url.get_secret_value()),
         ) as response:
             if 200 <= response.status < 300:
                 return
-            raise _status_error(wire, response)
-    # `from None`: what aiohttp raises quotes the address, and a traceback would show it.
+            failure = _status_error(wire, response)
     except TimeoutError as error:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             text = f"{wire.receiver} cannot be connected to within {patience.total_seconds() / 2:g} s"
-            raise SendError(SendFailure.TIMEOUT, text) from None
-        text = f"{wire.receiver} has not answered within {patience.total_seconds():g} s"
-        raise SendError(SendFailure.TIMEOUT, text, may_have_arrived=True) from None
+            failure = SendError(SendFailure.TIMEOUT, text)
+        else:
+            text = f"{wire.receiver} has not answered within {patience.total_seconds():g} s"
+            failure = SendError(SendFailure.TIMEOUT, text, may_have_arrived=True)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         reason, text = _connection_failure(error)
         not_even_connected = isinstance(
-            error, aiohttp.ClientConnectorError | aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError
+            error,
+            aiohttp.ClientConnectorError
+            | aiohttp.ClientHttpProxyError
+            | aiohttp.InvalidURL
+            | aiohttp.NonHttpUrlClientError,
         )
-        raise SendError(reason, f"{wire.receiver}: {text}", may_have_arrived=not not_even_connected) from None
+        failure = SendError(reason, f"{wire.receiver}: {text}", may_have_arrived=not not_even_connected)
+    # Not inside `except`: there the cause would hang on as the context, and what aiohttp raises quotes the address.
+    raise failure
 
 
 def _connection_failure(error: Exception) -> tuple[SendFailure, str]:
@@ -182,8 +191,12 @@ def _connection_failure(error: Exception) -> tuple[SendFailure, str]:
                 SendFailure.CONNECTION,
                 "no TLS connection: its certificate is not accepted, or it speaks no TLS",
             )
+        case aiohttp.ClientProxyConnectionError():
+            return SendFailure.CONNECTION, "no connection to the proxy"
         case aiohttp.ClientConnectorError():
             return SendFailure.CONNECTION, "no connection"
+        case aiohttp.ClientHttpProxyError():
+            return SendFailure.CONNECTION, f"the proxy refuses it with {error.status}"
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return SendFailure.REFUSED, "its address is not a valid URL"
         case aiohttp.ClientConnectionError() | OSError():
@@ -209,9 +222,10 @@ def failure_of(status: int) -> SendFailure:
 
 def _status_error(wire: Wire, response: aiohttp.ClientResponse) -> SendError:
     status = response.status
+    what = ": a redirect, which is not followed" if 300 <= status < 400 else ""
     return SendError(
         failure_of(status),
-        f"{wire.receiver} answered {status}",
+        f"{wire.receiver} answered {status}{what}",
         status=status,
         retry_after=retry_after(response.headers.get("Retry-After"), wire.now, RETRY_AFTER_CAP),
         may_have_arrived=status in _PASSED_ON,

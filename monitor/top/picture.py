@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from monitor import words
-from monitor.choice import ANY, AT_RISK
+from monitor.choice import ANY, AT_RISK, MOST_ROWS
 from monitor.top.marks import STYLES, Marks
 from monitor.top.table import cut, table
 from monitor.top.trouble import below, wrapped
@@ -69,7 +70,7 @@ def screen(known: Known, view: View, marks: Marks, width: int, height: int) -> l
 
 def rows_that_fit(known: Known, view: View, marks: Marks, width: int, height: int) -> int:
     """Batches that a terminal of this size has lines for."""
-    return _plan(known, view, marks, width, height - 1)[0]
+    return min(_plan(known, view, marks, width, height - 1)[0], MOST_ROWS)
 
 
 def alerts_that_fit(height: int) -> int:
@@ -231,7 +232,9 @@ def _foot(view: View, marks: Marks, width: int) -> Text:
     if view.typing is not None:
         shown = marks.clean(view.typing)
         room = width - len("Search: ") - 1
-        line = Text.assemble(("Search: ", "bold"), shown[-room:] if room > 0 else "", (" ", "reverse"))
+        while shown and cell_len(shown) > room:
+            shown = shown[1:]
+        line = Text.assemble(("Search: ", "bold"), shown, (" ", "reverse"))
         hint = "   Enter searches, Esc does not"
         return line.append(hint, "dim") if line.cell_len + len(hint) <= width else cut(line, width, marks)
     if view.help:

@@ -81,18 +81,14 @@ def state_of(batch: Batch) -> str:
 
 
 def window_of(batch: Batch, now: datetime) -> str:
-    """`opens in 4 min`, `closes in 1 h 40 min`, `closed 5 min ago`, `ended 3 h ago`."""
+    """Where it stands to its window. "": it was never seen."""
+    if batch["calls"] is None:
+        return ""
     start, end, ended = (
         datetime.fromisoformat(at) if (at := batch[name]) else None
         for name in ("window_start", "window_end", "ended")
     )
-    if ended:
-        return f"ended {words.ago(now - ended)}"
-    if start and start > now:
-        return f"opens in {words.duration(start - now)}"
-    if end:
-        return f"closes in {words.duration(end - now)}" if end > now else f"closed {words.ago(now - end)}"
-    return "" if batch["calls"] is None else "no end"
+    return words.window(start, end, ended, now)
 
 
 def _columns(batches: Sequence[Batch], now: datetime, marks: Marks, wanted: frozenset[str]) -> list[_Column]:

@@ -20,7 +20,7 @@ ORDERS = {
     Sort.WINDOW: "closes first",
     Sort.SEEN: "longest unseen first",
 }
-"""As the page calls them."""
+"""In the words of the page's choice of orders; a sentence says "by name"."""
 
 
 @dataclass(frozen=True, slots=True)

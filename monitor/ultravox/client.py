@@ -210,13 +210,13 @@ class Client:
                     one.status, one.error, payload.destination(one.medium), payload.pairs(one.metadata)
                 )
 
+    async def retire(self) -> None:
+        """Another one is asked from now on: close the connections once what is under way has been answered."""
+        await self._transport.retire()
+
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
         await self._transport.close()
-
-    async def retire(self) -> None:
-        """Close the connections once what is being asked has been answered: nobody new will ask."""
-        await self._transport.retire()
 
     async def _items(
         self, endpoint: str, path: str, model: type[_Item], *, query: dict[str, str] | None = None

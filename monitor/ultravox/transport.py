@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from monitor import __version__
 from monitor.clock import Clock
 from monitor.model import FailureReason, Urgency
+from monitor.proxy import proxy_for
 from monitor.resolver import Resolver
 from monitor.retry_after import retry_after
 from monitor.ultravox import payload
@@ -152,16 +153,18 @@ class Transport:
         loop = asyncio.get_running_loop()
         started = loop.time()
         status: int | None = None
+        url = self._settings.base_url.rstrip("/") + path
         try:
             # aiohttp repeats a GET once by itself when a kept-alive connection turns out to be dead:
             # the limits leave room for that.
             async with (
                 asyncio.timeout(self._settings.timeout.total_seconds()),
                 self._open().get(
-                    self._settings.base_url.rstrip("/") + path,
+                    url,
                     params=query,
                     headers={"X-API-Key": self._settings.api_key.get_secret_value()},
                     allow_redirects=False,
+                    proxy=proxy_for(url),
                 ) as response,
             ):
                 status, now = response.status, self._clock()
@@ -190,7 +193,6 @@ class Transport:
                 headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
-                trust_env=True,  # proxies, as every command line program takes them
             )
         return self._session
 
@@ -208,6 +210,8 @@ class Transport:
                 reason, said = FailureReason.THROTTLED, "too many requests"
             case _ if status >= 500:
                 reason, said = FailureReason.SERVER_ERROR, "the API is in trouble"
+            case _ if 300 <= status < 400:
+                reason, said = FailureReason.CLIENT_ERROR, "a redirect, which is not followed"
             case _:
                 reason, said = FailureReason.CLIENT_ERROR, "unexpected answer"
         after = retry_after(response.headers.get("Retry-After"), at, RETRY_AFTER_CAP)
@@ -230,10 +234,14 @@ class Transport:
             case aiohttp.ClientPayloadError():
                 # Half a body, or one that cannot be unpacked: the connection broke, whatever it had carried.
                 reason, said = FailureReason.CONNECTION, "the answer broke off"
+            case aiohttp.ClientHttpProxyError():
+                reason, said = FailureReason.CONNECTION, f"the proxy refuses it (HTTP {error.status})"
             case aiohttp.ClientResponseError():
                 reason, said = FailureReason.BAD_RESPONSE, "the answer is not HTTP"
+            case aiohttp.ClientSSLError():  # of which one is a ValueError, too
+                reason, said = FailureReason.CONNECTION, _cause(error)
             case ValueError():  # InvalidURL, a host that is no name, a key that is no header
-                reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL and key"
+                reason, said = FailureReason.CLIENT_ERROR, "cannot be asked with this base URL, key and proxy"
             case _:
                 reason, said = FailureReason.CONNECTION, _cause(error)
         return self.error(reason, f"{endpoint}: {said}")
@@ -262,6 +270,8 @@ def _cause(error: Exception) -> str:
             return "the host's name cannot be resolved"
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return "its certificate is not accepted, or it speaks no TLS"
+        case aiohttp.ClientProxyConnectionError():
+            return "no connection to the proxy"
         case aiohttp.ClientConnectorError():
             return "no connection"
         case _:

@@ -5,6 +5,7 @@ Pure geometry, in the units of an SVG's viewBox. Colours are page.css', words an
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,12 +62,13 @@ class Chart:
     needed: float | None  # where all calls must be made
     bands: tuple[Band, ...]
     ticks: tuple[tuple[float, datetime], ...]
+    by_days: bool  # the ticks are days apart
 
 
 def chart(status: Status, now: datetime) -> Chart | None:
     """The curve of a batch against its window. None: it has never been seen, or has no calls.
 
-    `now` is by our clock, what is drawn by the API's; they differ by less than a line's width, or an alert says so.
+    `now` is by our clock, what is drawn by the API's; they differ by less than a line's width, or `ultravox_account_clock_skew_seconds` says so.
     """
     if status.progress is None or status.progress.last.total <= 0:
         return None
@@ -77,11 +79,15 @@ def chart(status: Status, now: datetime) -> Chart | None:
     end = max(filter(None, (latest, seen.window_end, start + timedelta(minutes=1))))
     estimated = status.assessment.estimated_end
     if estimated is not None:
-        end = max(end, min(estimated, start + (end - start) * _SPARE))
+        with contextlib.suppress(OverflowError):  # a window for ever: the calendar ends first
+            end = max(end, min(estimated, start + (end - start) * _SPARE))
     axes = _Axes(start, end, seen.total)
-    line = [(axes.x(datetime.fromtimestamp(point.at, UTC)), axes.y(point.completed)) for point in curve]
+    points = [(datetime.fromtimestamp(point.at, UTC), point.completed) for point in curve]
+    # An end may be seen long after it came; what was seen then stands where it ended.
+    line = [(axes.x(at), axes.y(completed)) for at, completed in points if at <= latest]
     line.append((axes.x(latest), axes.y(seen.completed)))
     left, right = axes.x(seen.window_start or start), axes.x(seen.window_end or end)
+    ticks = tuple(_ticks(start, end))
     goes_on = seen.ended_at is None and seen.remaining > 0
     bottom = float(CHART[1])
     return Chart(
@@ -89,12 +95,13 @@ def chart(status: Status, now: datetime) -> Chart | None:
         area=_points([(line[0][0], bottom), *line, (line[-1][0], bottom)]),
         now=axes.x(latest),
         here=axes.y(seen.completed),
-        window=(left, right - left),
+        window=(left, max(0.0, right - left)),
         closes=None if seen.window_end is None else right,
         forecast=_forecast(seen, estimated, latest, axes) if goes_on and estimated is not None else None,
         needed=right if goes_on and seen.window_end is not None and seen.window_end > latest else None,
         bands=tuple(_bands(status, latest, axes)),
-        ticks=tuple((axes.x(at), at) for at in _ticks(start, end)),
+        ticks=tuple((axes.x(at), at) for at in ticks),
+        by_days=len(ticks) > 1 and ticks[1] - ticks[0] >= timedelta(days=1),
     )
 
 

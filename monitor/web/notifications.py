@@ -145,7 +145,7 @@ async def _asked(request: web.Request, *keys: str) -> dict[str, Any] | web.Respo
         return _answer(answers.error("bad_data", "send Content-Type: application/json"), 415)
     try:
         asked = json.loads(await request.read())
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # nested too deep
         return _bad("the body is not JSON")
     if not isinstance(asked, dict):
         return _bad("the body must be a JSON object")

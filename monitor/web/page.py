@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any
@@ -37,6 +37,9 @@ _RECORDS = 15
 
 _BATCH_RECORDS = 100
 """Notifications in the timeline of one batch."""
+
+_ALIKE = 20
+"""Batches that are offered where the beginning of an id is that of several."""
 
 _STALE = timedelta(minutes=1)
 """A look at a batch that is late by this much is worth a warning."""
@@ -95,8 +98,10 @@ async def batch(surface: Surface, request: web.Request) -> web.Response:
     batch_id = request.match_info["batch_id"]
     found, snapshot = surface.explain(batch_id), surface.snapshot()
     if len(found) != 1:
-        said = "No watched batch has this id" if not found else f"{len(found)} batches' ids begin like this"
-        text = _draw("missing.html", snapshot, root="../", said=said, batch_id=batch_id)
+        several = [status for status, _ in found[:_ALIKE]]
+        text = _draw(
+            "missing.html", snapshot, root="../", batch_id=batch_id, several=several, count=len(found)
+        )
         return _page(text, 404)
     [(status, explanations)] = found
     records, complete = await surface.records(
@@ -169,6 +174,9 @@ class _Row:
         reason = status.assessment.why.removesuffix(self.done).removesuffix(": ")
         self.reason = "" if reason == self.state else reason
         self.outlook = outlook(status)
+        self.window = (
+            words.window(seen.window_start, seen.window_end, seen.ended_at, snapshot.at) if seen else ""
+        )
         self.sparkline = drawing.sparkline(status)
         self.since = status.changes[-1].at if status.changes else None
         self.firing = [
@@ -182,6 +190,12 @@ class _Row:
 
 def _overview(snapshot: Snapshot, asked: Choice, records: tuple[Record, ...], error: str | None) -> str:
     chosen = choice.choose(snapshot.batches, asked)
+    # What a tile leads to asks for no alert and for one state: so it counts.
+    tiles = (
+        choice.choose(snapshot.batches, replace(asked, firing="", states=(), limit=1))
+        if asked.firing
+        else chosen
+    )
     firing = [alert for alert in answers.standing(snapshot) if alert.phase is Phase.FIRING]
     return _draw(
         "overview.html",
@@ -190,6 +204,7 @@ def _overview(snapshot: Snapshot, asked: Choice, records: tuple[Record, ...], er
         error=error,
         asked=asked,
         chosen=chosen,
+        tiles=tiles,
         rows=[_Row(status, snapshot) for status in chosen.rows],
         everything=len(snapshot.batches),
         firing=firing[:_ALERTS],
@@ -242,16 +257,19 @@ def _when(at: datetime | str | None, *, seconds: bool = False) -> Markup:
     return Markup('<time datetime="{}" title="{}" data-as="{}">{}</time>').format(stamp, whole, kind, shown)
 
 
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} UTC")
 
 
 def _sentence(text: str) -> Markup:
     """A sentence in which instants are instants, too."""
-    return Markup(  # noqa: S704 - escaped, but for what _when makes of digits
-        _INSTANT.sub(
-            lambda found: str(_when(datetime.fromisoformat(f"{found[0][:16]}+00:00"))), str(escape(text))
-        )
-    )
+
+    def marked(found: re.Match[str]) -> str:
+        try:
+            return str(_when(datetime.fromisoformat(f"{found[0][:16]}+00:00")))
+        except ValueError:  # a name may look like an instant that there is not
+            return found[0]
+
+    return Markup(_INSTANT.sub(marked, str(escape(text))))  # noqa: S704 - escaped, but for what _when makes
 
 
 def _asset_url(name: str) -> str:
@@ -268,6 +286,7 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters |= {"when": _when, "sentence": _sentence}
 _TEMPLATES.globals |= {
     "asset": _asset_url,
+    "assets_version": "-".join(one.version for one in _ASSETS.values()),
     "glossary": glossary,
     "spark": drawing.SPARKLINE,
     "version": __version__,

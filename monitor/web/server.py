@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from monitor.web.access import Access, Guard, Handler
 from monitor.web.connection import Connection
 from monitor.web.connections import Connections
 from monitor.web.surface import ReloadRefusedError, Surface
+
+logger = logging.getLogger(__name__)
 
 _FRESH = {hdrs.CACHE_CONTROL: "no-store"}
 _REQUEST_BODY_LIMIT = 4096
@@ -113,6 +116,24 @@ async def _in_json(request: web.Request, handler: Handler) -> web.StreamResponse
         return web.json_response(answers.error(kind, text), status=refused.status, headers=_FRESH | allowed)
 
 
+async def _answered(
+    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], request: web.BaseRequest
+) -> web.StreamResponse:
+    """What aiohttp would answer to an error of ours shows the traceback where asyncio is in its debug mode.
+
+    And what it answers to an expectation that cannot be met quotes it, and fails where that is no ASCII.
+    """
+    if not request.headers.get(hdrs.EXPECT, "").isascii():
+        return web.Response(status=417)
+    try:
+        return await handler(request)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:
+        logger.exception("an answer could not be made", extra={"path": request.path})
+        return web.Response(status=500, text="an error of the monitor's own, of which the log tells more\n")
+
+
 async def serve(
     settings: Settings, surface: Surface, instruments: Instruments, access: Access | None = None
 ) -> Serving:
@@ -127,6 +148,7 @@ async def serve(
     runner = web.AppRunner(_application(surface, instruments, guard), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - it is set up
+    runner.server.request_handler = partial(_answered, runner.server.request_handler)
     connections = Connections(runner.server, lambda: guard.headers, access.tls)
     serving = Serving(runner, guard, connections)
     try:

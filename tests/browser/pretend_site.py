@@ -26,7 +26,7 @@ STORY = """
 seed: 3
 accounts:
   - name: main
-    allowed_concurrent_calls: 400
+    allowed_concurrent_calls: 4000
     agents:
       - name: renewals
         batches:
@@ -136,6 +136,12 @@ class Site:
     def kill_daemon(self) -> None:
         self._daemon.send_signal(signal.SIGKILL)
         self._daemon.wait(20)
+
+    def suspend_daemon(self) -> None:
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def resume_daemon(self) -> None:
+        self._daemon.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for process in (self._daemon, self._pretend):

@@ -87,7 +87,8 @@ def test_what_others_wrote_stays_text(site, visit):
 def test_without_a_script_the_first_view_is_whole_and_can_be_searched(site, visit):
     page = visit(site.url, java_script_enabled=False)
     assert set(names(page)) == set(ALL)
-    assert re.search(r"closed \d{4}-\d\d-\d\d \d\d:\d\d UTC", page.locator("table.batches").inner_text())
+    assert re.search(r"closed \d+ min ago", page.locator("table.batches").inner_text())
+    assert re.search(r"since \d{4}-\d\d-\d\d \d\d:\d\d UTC", page.locator("main").inner_text())
     page.get_by_label("Search").fill("city")
     page.get_by_role("button", name="Show").click()
     assert names(page) == ["city-north"]
@@ -210,7 +211,7 @@ def test_every_batch_has_a_page(site, visit, name):
 
 def test_a_batch_that_is_not_watched_has_none_and_that_is_said(site, visit):
     page = visit(f"{site.url}batches/ffffffff", may_fail=["404"])
-    expect(page.get_by_role("main")).to_contain_text("No watched batch has this id: ffffffff")
+    expect(page.get_by_role("main")).to_contain_text("No watched batch has the id ffffffff")
 
 
 # Fresh and old
@@ -248,14 +249,60 @@ def test_what_is_being_typed_is_not_taken_away(site, visit):
     assert page.get_by_label("Search").input_value() == "half a na"
 
 
-def test_when_another_version_answers_the_page_is_loaded_anew(site, visit):
+def test_a_row_that_moves_keeps_the_focus(site, visit):
     page = visit(site.url)
+    page.get_by_role(
+        "link", name="loyalty-thanks"
+    ).first.focus()  # the last row, which is about to be the first
+    page.evaluate("history.replaceState(null, '', '?sort=-progress'); refresh()")
+    expect(page.locator("table.batches tbody th a").first).to_have_text("loyalty-thanks")
+    assert page.evaluate("document.activeElement.textContent") == "loyalty-thanks"
+
+
+def test_what_something_else_puts_into_the_page_does_not_have_it_loaded_again(site, visit):
+    page = visit(site.url, may_fail=["other.js", "404"])
     page.evaluate("window.stays = true")
     page.evaluate(
-        "document.querySelector('link[rel=stylesheet]').setAttribute('href', 'static/page.css?v=old')"
+        "document.head.append(Object.assign(document.createElement('script'), {src: 'static/other.js'}))"
     )
+    clock = page.locator("#fresh").inner_text()
+    page.wait_for_function("text => document.querySelector('#fresh').innerText !== text", arg=clock)
+    assert page.evaluate("window.stays")
+
+
+def test_when_another_version_answers_the_page_is_loaded_anew_and_once(site, visit):
+    page = visit(site.url)
+    older = "window.stays = true; document.documentElement.dataset.version = 'older'"
+    page.evaluate(older)
     page.wait_for_function("() => !window.stays")
-    assert "v=old" not in page.content()
+    page.evaluate(older)  # as if the older one had answered again
+    clock = page.locator("#fresh").inner_text()
+    page.wait_for_function("text => document.querySelector('#fresh').innerText !== text", arg=clock)
+    assert page.evaluate("window.stays")
+
+
+def test_searching_among_what_is_at_risk_stays_there(site, visit):
+    page = visit(f"{site.url}?firing=BatchWindowAtRisk")
+    page.get_by_label("Search").press_sequentially("a")
+    expect(page).to_have_url(re.compile(r"q=a&firing=BatchWindowAtRisk$"))
+    expect(page.locator("table.batches tbody tr")).to_have_count(1)
+
+
+def test_a_daemon_that_hangs_is_told(tmp_path, visit):
+    mine = Site(
+        tmp_path,
+        "accounts: [{name: main, agents: [{name: a, batches: [{name: only, calls: 500, pace: 60/h}]}]}]",
+    )
+    mine.start()
+    try:
+        page = visit(mine.url)
+        mine.suspend_daemon()
+        expect(page.locator("#offline")).to_be_visible(timeout=30_000)
+        mine.resume_daemon()
+        expect(page.locator("#offline")).to_be_hidden(timeout=30_000)
+    finally:
+        mine.resume_daemon()
+        mine.stop()
 
 
 def test_a_daemon_that_dies_is_told_and_so_is_its_return(tmp_path, visit):

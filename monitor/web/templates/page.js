@@ -6,6 +6,7 @@ const EVERY = 5000; // ms between two looks
 const PATIENCE = 8000; // ms that one look may take
 let lastGood = Date.now();
 let look = null; // the one under way
+let typing = null; // the pause after a key, before what was typed is asked for
 
 // Times: the server writes UTC, for those without a script; here they get the viewer's own zone.
 
@@ -23,7 +24,8 @@ function localise(root) {
   }
   for (const element of root.querySelectorAll("[data-at]")) {
     const at = new Date(element.dataset.at);
-    element.textContent = at.getHours() || at.getMinutes() ? clock.format(at) : day.format(at);
+    const hours = element.dataset.as === "clock" && (at.getHours() || at.getMinutes());
+    element.textContent = hours ? clock.format(at) : day.format(at);
   }
 }
 
@@ -37,7 +39,7 @@ function morph(shown, came) {
   for (const { name } of [...shown.attributes]) {
     if (!came.hasAttribute(name)) shown.removeAttribute(name);
   }
-  if (live) return;
+  if (live || (typing && "value" in shown)) return;
   const keyed = new Map([...shown.children].filter((child) => child.id).map((child) => [child.id, child]));
   let place = shown.firstChild;
   for (const next of [...came.childNodes]) {
@@ -64,7 +66,14 @@ function morph(shown, came) {
   if (shown.nodeName === "SELECT") shown.selectedIndex = Math.max(0, came.selectedIndex);
 }
 
-const assets = (root) => [...root.querySelectorAll("[src], link[href]")].map((one) => one.getAttribute("src") || one.getAttribute("href")).join();
+// Another version of the monitor answers: its page wants its own script and style. Once for each, lest two that
+// take turns behind one address have us reload for ever.
+function another(came) {
+  const version = came.documentElement.dataset.version;
+  if (version === document.documentElement.dataset.version || sessionStorage.getItem("version") === version) return false;
+  sessionStorage.setItem("version", version);
+  return true;
+}
 
 async function refresh() {
   look?.abort();
@@ -75,9 +84,11 @@ async function refresh() {
     const came = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = came.getElementById("fresh");
     if (!fresh) throw new Error(`the answer was ${answer.status}`);
-    if (assets(came) !== assets(document)) return location.reload(); // another version of the monitor answers
+    if (another(came)) return location.reload();
     localise(came);
+    const focused = document.activeElement;
     for (const part of ["header", "main", "footer"]) morph(document.querySelector(part), came.querySelector(part));
+    if (focused.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true }); // its row was moved
     document.title = came.title;
     lastGood = Date.now();
     says(null);
@@ -103,9 +114,9 @@ function says(error) {
 
 // What is chosen above the table goes into the URL, where it can be kept and sent to others.
 
-let typing = null;
-
 function choose(form) {
+  clearTimeout(typing);
+  typing = null;
   const query = new URLSearchParams();
   for (const [name, value] of new FormData(form)) {
     if (value && !(name === "sort" && value === "worst")) query.set(name, value);
@@ -123,7 +134,6 @@ document.addEventListener("input", (event) => {
 document.addEventListener("submit", (event) => {
   if (!event.target.matches("form[data-live]")) return;
   event.preventDefault();
-  clearTimeout(typing);
   choose(event.target);
 });
 document.addEventListener("keydown", (event) => {
@@ -132,8 +142,10 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   search.focus();
 });
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
-setInterval(() => document.hidden || refresh(), EVERY);
+// A look under way is left to its end or its patience, so that a monitor that hangs is noticed.
+const again = () => document.hidden || look || refresh();
+document.addEventListener("visibilitychange", again);
+setInterval(again, EVERY);
 
 document.documentElement.classList.add("scripted");
 localise(document);
