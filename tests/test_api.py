@@ -104,13 +104,14 @@ async def test_nothing_that_can_be_asked_is_answered_but_as_the_document_says(tm
         batch_id = await eventually("there is something to tell", lambda: rich(url), within=40)
         path = tmp_path / "openapi.yaml"
         path.write_text(yaml.safe_dump(document_for(batch_id)))
+        # One worker: on Python 3.11 two that parse source at the same time fail now and then, in the interpreter.
         asking = await asyncio.create_subprocess_exec(
             SCHEMATHESIS,
             "--no-color",
             "run",
             str(path),
             *("--url", url, "--checks", "all", "--mode", "all", "--phases", "examples,coverage,fuzzing"),
-            *("--max-examples", str(EXAMPLES), "--max-time", str(LONGEST), "--seed", seed, "--workers", "2"),
+            *("--max-examples", str(EXAMPLES), "--max-time", str(LONGEST), "--seed", seed),
             *(
                 "--continue-on-failure",
                 "--warnings",
