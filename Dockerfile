@@ -5,7 +5,8 @@ ARG PYTHON_VERSION=3.13
 
 FROM docker.io/library/python:${PYTHON_VERSION}-slim AS build
 SHELL ["/bin/sh", "-eu", "-c"]
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# With an epoch set, compiled files hold hashes of their sources and not the times at which pip wrote them.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore SOURCE_DATE_EPOCH=1767225600
 WORKDIR /src
 COPY requirements.lock ./
 # What runs is installed first, and alone: this layer changes with the lock only. No pip goes into it.

@@ -57,6 +57,21 @@ def network() -> Iterator[str]:
         yield name
 
 
+@pytest.mark.timeout(600)
+def test_built_again_it_has_the_same_layers():
+    """With the times taken out. Docker's format has a number in its head that is drawn anew each time."""
+    if not runtime().endswith("podman"):
+        return  # classic docker cannot take out the times; BuildKit can, by another name (docs/supply.md)
+    layers = []
+    for number in range(2):
+        name = f"{IMAGE}-again-{number}"
+        options = ("--quiet", "--no-cache", "--pull=never", "--format", "docker", "--timestamp", "0")
+        docker("build", *options, "-t", name, ".", timeout=280)
+        layers.append(inspected(name)["RootFS"]["Layers"])
+        docker("rmi", "--force", name)
+    assert layers[0] == layers[1]
+
+
 def test_hadolint_has_nothing_to_say():
     assert command("hadolint", "Dockerfile") == ""
 
