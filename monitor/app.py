@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Container, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from monitor import notify, targets, ultravox, web, words
 from monitor.clock import Clock
@@ -26,6 +26,7 @@ from monitor.poller import Book, Poller, close_clients
 from monitor.rounds import Plan, Rounds
 from monitor.schedule import Schedule
 from monitor.store import Store
+from monitor.store.worker import Worker
 from monitor.surface import Surface
 from monitor.systemd import Systemd
 from monitor.ultravox import ApiSettings, Client
@@ -33,8 +34,13 @@ from monitor.web import ReloadRefusedError
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 FILE_CHECK = 10.0
 """Seconds between two looks at the configuration's files."""
+
+FILE_PATIENCE = 30.0
+"""Seconds that the configuration's files, which may lie on a disk that has gone, have to be read."""
 
 POLL_PATIENCE = timedelta(seconds=1)
 SEND_PATIENCE = timedelta(seconds=6)
@@ -67,6 +73,7 @@ class App:
         self._clock = clock
         self._clients: dict[str, ApiSettings] = {}
         self._files = Files(config.sources)
+        self._reader = Worker("configuration")
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -174,6 +181,7 @@ class App:
         await close_clients(self.book.accounts.values())
         await closing
         await self.store.close(timedelta(seconds=until - loop.time()))
+        self._reader.shutdown(wait=False)
         logger.info("stopped")
 
     async def _stop_answering(self) -> None:
@@ -188,9 +196,12 @@ class App:
                 await self._load_anew(asked_for=asked_for)
 
     async def _load_anew(self, *, asked_for: bool) -> None:
-        await asyncio.to_thread(self._files.about_to_be_read)
         try:
-            config = await asyncio.to_thread(self._load)
+            await self._aside(self._files.about_to_be_read)
+        except TimeoutError as error:
+            raise self._refused(error) from error
+        try:
+            config = await self._aside(self._load)
             found = self.rounds.found({account.name: account.discovery for account in config.accounts})
             wanted = found | _configured(config)
             plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
@@ -198,7 +209,7 @@ class App:
             # Look at what it named, too: that may be what is mended.
             self._files.look_at({*self._config.sources, *error.sources})
             raise self._refused(error) from error
-        except targets.TooManyDroppedError as error:
+        except (targets.TooManyDroppedError, TimeoutError) as error:
             raise self._refused(error) from error
         except Exception as error:  # whatever our own mistake is, the old configuration goes on
             logger.exception("the configuration could not be read; this is an error of the monitor's own")
@@ -325,9 +336,24 @@ class App:
         """Reload when the same new content was seen twice in a row: a half-written file never counts."""
         while True:
             await asyncio.sleep(FILE_CHECK)
-            if await asyncio.to_thread(self._files.changed):
-                with contextlib.suppress(ReloadRefusedError):  # it has been logged
+            with contextlib.suppress(
+                ReloadRefusedError, TimeoutError
+            ):  # the one was logged, the other is looked at again
+                if await self._aside(self._files.changed):
                     await self._reload(asked_for=False)
+
+    async def _aside(self, job: Callable[[], _T]) -> _T:
+        """Read files where nobody waits for them at the end, and no longer than FILE_PATIENCE. TimeoutError."""
+        reading = asyncio.get_running_loop().run_in_executor(self._reader, job)
+        reading.add_done_callback(
+            lambda late: late.cancelled() or late.exception()
+        )  # though nobody waits any more
+        done, _ = await asyncio.wait({reading}, timeout=FILE_PATIENCE)
+        if not done:
+            raise TimeoutError(
+                f"the configuration's files cannot be read: no answer within {FILE_PATIENCE:g} s"
+            )
+        return reading.result()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

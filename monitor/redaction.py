@@ -59,9 +59,10 @@ def _parts(secret: str) -> Iterator[str]:
     secret = secret.strip()
     if len(secret) >= _MIN_SECRET:
         yield secret
-    yield from (piece for piece in re.split(r"[^A-Za-z0-9_-]+", secret) if len(piece) >= _LONG_TOKEN)
     if "://" in secret:
         yield from _parts_of_url(secret)
+    elif not secret.startswith("/"):  # the folders of a path are no secrets
+        yield from (piece for piece in re.split(r"[^A-Za-z0-9_-]+", secret) if len(piece) >= _LONG_TOKEN)
 
 
 def _parts_of_url(url: str) -> Iterator[str]:

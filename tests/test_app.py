@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -186,6 +187,22 @@ async def test_a_changed_file_is_taken_over_once(daemon, monkeypatch):
         await daemon.until(lambda: daemon.watched() == {"one", "two", "three"})
         await asyncio.sleep(0.2)  # ten looks more
         assert len(loads) == 2
+
+
+async def test_files_that_are_not_answered_hold_up_neither_reloads_nor_the_end(daemon, monkeypatch):
+    """On a disk that has gone, say: who asks is told, what is running goes on, and the next reload is none of that one's."""
+    monkeypatch.setattr(app_module, "FILE_PATIENCE", 0.05)
+    gone, back = threading.Event(), daemon.load
+    async with daemon.running():
+        daemon.app._load = lambda: gone.wait(30) and back()
+        async with daemon.session.post("/-/reload") as answer:
+            assert answer.status == 500
+            assert "no answer within 0.05 s" in await answer.text()
+        assert daemon.watched() == {"one", "two"}
+        monkeypatch.setattr(app_module, "FILE_PATIENCE", 20)
+        gone.set()
+        async with daemon.session.post("/-/reload") as answer:
+            assert answer.status == 200
 
 
 async def test_a_file_that_lost_its_batches_needs_somebody_who_means_it(daemon):

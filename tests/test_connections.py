@@ -313,6 +313,40 @@ async def test_who_has_waited_longest_makes_room_and_health_is_reachable(few):
             writer.close()
 
 
+async def test_whose_body_does_not_come_makes_room_too(few):
+    """Half a POST is a request that costs nothing: a flood of them must not keep health checks out."""
+    half = "POST /-/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+    async with opened() as door:
+        flood = [await door.knock(source=f"127.0.0.{2 + number % 3}") for number in range(20)]
+        for _, writer in flood:
+            writer.write(half.encode())
+        async with asyncio.timeout(10):  # until all heads have come that can
+            while any(  # noqa: ASYNC110 - looked at from outside
+                guest.connection is None or guest.connection._patience for guest in door.connections._guests
+            ):
+                await asyncio.sleep(0.01)
+        for _ in range(5):
+            assert (await door.ask("/-/healthy"))[0] == 200
+        for _, writer in flood:
+            writer.close()
+
+
+async def test_whatever_goes_wrong_when_one_is_accepted_the_next_is(monkeypatch, caplog):
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [MemoryError(), ValueError("odd")]
+
+    async def failing(listening):
+        if failures:
+            raise failures.pop()
+        return await accept(listening)
+
+    monkeypatch.setattr(connections, "PAUSE", 0.01)
+    monkeypatch.setattr(loop, "sock_accept", failing)
+    async with opened() as door:
+        assert (await door.ask("/-/healthy"))[0] == 200
+    assert [record.message for record in caplog.records] == ["no connection can be accepted"]
+
+
 async def test_one_address_takes_no_room_from_others(few):
     async with opened() as door:
         kept = [await door.knock(source="127.0.0.2") for _ in range(2)]

@@ -90,3 +90,13 @@ def test_any_text_can_be_a_secret(secret, around):
     text = redactor.redact(f"{around}{secret}{around}")
     stripped = secret.strip()
     assert len(stripped) < 4 or stripped not in text.replace(REDACTED, "") or stripped in f"{around}{around}"
+
+
+def test_names_of_hosts_and_folders_are_no_secrets():
+    made = Redactor()
+    made.hide(
+        ["http://alertmanager-operated.monitoring-namespace.svc:9093", "/etc/ultravox-batch-monitor/key.pem"]
+    )
+    text = "/etc/ultravox-batch-monitor/config.yaml: alertmanager-operated does not answer"
+    assert made.redact(text) == text
+    assert made.redact("key at /etc/ultravox-batch-monitor/key.pem") == "key at <redacted>"

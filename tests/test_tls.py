@@ -287,3 +287,15 @@ def test_what_is_read_does_not_show_itself(tmp_path):
     read = access(write_web(tmp_path, tls={}, users={"a": HASH}))
     assert HASH not in repr(read)
     assert "key.pem" not in repr(read)
+
+
+async def test_an_authority_below_the_root_is_trusted_by_itself(tmp_path):
+    """Go takes whatever is in that file, root or not; so one file serves all exporters."""
+    between = AUTHORITY.create_child_ca()
+    issued = between.issue_cert("prometheus.example")
+    path = write_web(tmp_path, tls=MUTUAL)
+    tmp_path.joinpath("ca.pem").write_bytes(between.cert_pem.bytes())
+    async with opened(path) as door:
+        assert (await door.ask(tls=client_context(issued)))[0] == 200
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            await door.ask(tls=client_context(AUTHORITY.issue_cert("other.example")))

@@ -70,7 +70,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_a_file_as_large_as_none_is_is_refused(tmp_path):
     path = tmp_path / "web.yml"
     path.write_bytes(b"#" * (web_file.SIZE_LIMIT + 1))
-    assert [one.text for one in web_file.read(path).mistakes] == ["larger than 1 MiB"]
+    assert [one.text for one in web_file.read(path).mistakes] == [
+        "cannot be read: it is larger than 1024 KiB"
+    ]
+
+
+@pytest.mark.parametrize("which", ["web.yml", "cert.pem", "key.pem", "ca.pem"])
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, which):
+    write_web(tmp_path, tls={"client_auth_type": "VerifyClientCertIfGiven", "client_ca_file": "ca.pem"})
+    (tmp_path / which).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / which)
+    [mistake] = web_file.read(tmp_path / "web.yml").mistakes
+    assert mistake.text == "cannot be read: it is no regular file"
 
 
 def write_config(folder, more=""):

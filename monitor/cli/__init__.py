@@ -37,6 +37,14 @@ _LOG_FORMAT = click.option(
 )
 
 
+_WEB_CONFIG_FILE = click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TLS and passwords, in the format of Prometheus' exporters. Overrides web.config_file of the configuration.",
+)
+
+
 @click.group(
     cls=Commands,
     invoke_without_command=True,
@@ -71,12 +79,7 @@ def main() -> None:
     metavar="[HOST]:PORT",
     help="Overrides web.listen_address of the configuration.",
 )
-@click.option(
-    "--web.config.file",
-    "web_config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="TLS and passwords, in the format of Prometheus' exporters. Overrides web.config_file of the configuration.",
-)
+@_WEB_CONFIG_FILE
 @click.option(
     "--web.read-only", "read_only", is_flag=True, help="Take no mute, no test alert and no reload over HTTP."
 )
@@ -142,7 +145,8 @@ def run(
 
 @cli.command("check-config", short_help="Check a configuration file: every mistake at once.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def check_config(file: Path) -> None:
+@_WEB_CONFIG_FILE
+def check_config(file: Path, web_config_file: Path | None) -> None:
     """Check a configuration file: every mistake at once, with line, column and path in the file.
 
     \b
@@ -151,7 +155,7 @@ def check_config(file: Path) -> None:
     from monitor import config
 
     try:
-        found = config.load(file, os.environ)
+        found = config.load(file, os.environ, web_config_file=web_config_file)
     except config.ConfigError as error:
         fail(str(error))
     batches = sum(len(account.watches) for account in found.accounts)

@@ -187,6 +187,8 @@ def _web_file(found: Document, folder: Path, named: Path | None) -> WebFile | No
     """The web configuration that the command line or the file names."""
     if named is None and isinstance(found.data, dict) and isinstance(found.data.get("web"), dict):
         name = found.data["web"].get("config_file")
+        if name is None and "config_file" in found.data["web"]:  # must not open the door without a word
+            found.mistake(("web", "config_file"), "is empty: name a file, or leave the key out", at_key=True)
         named = folder / name if isinstance(name, str) and name and name.isprintable() else None
     return None if named is None else web_file.read(named)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainValidator, SecretStr
 
+from monitor import regular_file
 from monitor.config import document
 from monitor.config.document import Document, Mistake
 from monitor.config.fitting import fitted
@@ -152,13 +153,10 @@ class WebFile:
 def read(path: Path) -> WebFile:
     """Read a web configuration and the files it names, relative to it. Nothing is raised."""
     try:
-        with path.open("rb") as opened:
-            content = opened.read(SIZE_LIMIT + 1)
+        content = regular_file.content(path, SIZE_LIMIT)
     except (OSError, ValueError) as error:
         text = f"cannot be read: {getattr(error, 'strerror', None) or 'no file has such a name'}"
         return WebFile(path, Access(), (Mistake(1, 1, "", text),), sources=(path,))
-    if len(content) > SIZE_LIMIT:
-        return WebFile(path, Access(), (Mistake(1, 1, "", "larger than 1 MiB"),), sources=(path,))
     found = document.parse(content, None, example=EXAMPLE)
     _set_apart(found)
     file = fitted(_File, found)

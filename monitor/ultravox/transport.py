@@ -112,10 +112,8 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
-        session, self._session = (
-            self._session,
-            None,
-        )  # before anything waits: nobody is to find one that is closing
+        session = self._session
+        self._session = None  # before anything waits: nobody is to find one that is closing
         if session is not None:
             await session.close()
 

@@ -25,7 +25,7 @@ OPEN = frozenset({"/-/healthy", "/-/ready"})
 BODY_TIMEOUT = 10.0
 """Seconds for a body to come. It has a few hundred bytes."""
 
-_SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
+SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="batch-monitor", charset="UTF-8"'}
 
 HEADERS: Mapping[str, str] = {
@@ -79,7 +79,7 @@ class Guard:
         refused = self._certificate(request) or await self._password(request) or self._change(request)
         if refused is not None:
             return refused
-        if request.method not in _SAFE_METHODS:
+        if request.method not in SAFE_METHODS:
             try:
                 async with asyncio.timeout(BODY_TIMEOUT):
                     await request.read()
@@ -121,7 +121,7 @@ class Guard:
 
     def _change(self, request: web.Request) -> web.Response | None:
         """What changes something is not taken from other sites, and not at all where it is switched off."""
-        if request.method in _SAFE_METHODS:
+        if request.method in SAFE_METHODS:
             return None
         if foreign(request.headers, self._origin):
             return _refusal(request, 403, "this was sent by a page of another site: nothing was done")

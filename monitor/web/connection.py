@@ -80,6 +80,11 @@ class Connection(web.RequestHandler):
         self.asking = True
         self._stop_waiting()
 
+    def expect_body(self) -> None:
+        """The head has come, and a body is to: whoever keeps us waiting for it may have to make room."""
+        self._stop_waiting()
+        self.since = self._loop.time()
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

@@ -31,6 +31,9 @@ MOST_OF_ONE = 64
 
 BACKLOG = 128
 
+PAUSE = 1.0
+"""Seconds after a connection that could not be accepted, before the next is tried."""
+
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds for TLS to be agreed on."""
 
@@ -115,12 +118,12 @@ class Connections:
         while True:
             try:
                 accepted, peer = await loop.sock_accept(listening)
-            except OSError as error:  # no files left, for one: others may give some back
+            except Exception as error:  # noqa: BLE001 - no files left, for one; whatever it is, others are to be accepted
                 if not broken:
-                    said = error.strerror or str(error)
+                    said = getattr(error, "strerror", None) or repr(error)
                     logger.error("no connection can be accepted", extra={"error": said})  # noqa: TRY400 - the machine's
                 broken = True
-                await asyncio.sleep(1)
+                await asyncio.sleep(PAUSE)
                 continue
             broken = False
             address = network(peer[0])

@@ -144,6 +144,7 @@ class Passwords:
         self._limiter = Limiter()
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
 
@@ -152,6 +153,7 @@ class Passwords:
         self._users = users
         self._key = secrets.token_bytes(32)  # what is running now will not be remembered either
         self._right.clear()
+        self._wrong.clear()
 
     def close(self) -> None:
         """No check is begun any more."""
@@ -164,6 +166,10 @@ class Passwords:
     async def check(self, name: str, password: bytes, address: str | None) -> Verdict:
         """Whether this is a user's password. A try is used up by each hash that is computed, unless it was right."""
         digest, at = self._digest(name, password), network(address)
+        # Said again it is no guess: a terminal that was forgotten must not lock its address out.
+        if digest in self._wrong:
+            self._wrong.move_to_end(digest)
+            return Verdict.WRONG
         # Before anything remembered is looked at: else guessing would go on, at the speed of a look.
         if not self._limiter.take(at, self._clock()):
             return Verdict.TOO_MANY_TRIES
@@ -188,13 +194,13 @@ class Passwords:
     async def _compute(self, name: str, password: bytes, hashed: str, digest: bytes) -> bool:
         loop = asyncio.get_running_loop()
         right = await loop.run_in_executor(self._threads, _matches, password, hashed.encode())
-        if not right or hashed.endswith(_NOBODY):
-            return False
+        right = right and not hashed.endswith(_NOBODY)
         if digest == self._digest(name, password):  # else the configuration was read anew meanwhile
-            self._right[digest] = None
-            while len(self._right) > REMEMBERED:
-                self._right.popitem(last=False)
-        return True
+            remembered = self._right if right else self._wrong
+            remembered[digest] = None
+            while len(remembered) > REMEMBERED:
+                remembered.popitem(last=False)
+        return right
 
     def _digest(self, name: str, password: bytes) -> bytes:
         given = name.encode(errors="surrogateescape")

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from monitor import choice
 from monitor.metrics import Instruments, render
 from monitor.web import answers, notifications, page
-from monitor.web.access import Access, Guard, Handler
+from monitor.web.access import SAFE_METHODS, Access, Guard, Handler
 from monitor.web.connection import Connection
 from monitor.web.connections import Connections
 from monitor.web.surface import ReloadRefusedError, Surface
@@ -66,9 +66,19 @@ class Serving:
 def _application(surface: Surface, instruments: Instruments, guard: Guard) -> web.Application:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if isinstance(request.protocol, Connection):
-            request.protocol.begin()
-        return await guard(request, handler)
+        connection = request.protocol
+        if not isinstance(connection, Connection):
+            return await guard(request, handler)
+        if request.method in SAFE_METHODS:
+            connection.begin()
+            return await guard(request, handler)
+
+        async def begun(request: web.Request) -> web.StreamResponse:
+            connection.begin()
+            return await handler(request)
+
+        connection.expect_body()
+        return await guard(request, begun)
 
     app = web.Application(client_max_size=_REQUEST_BODY_LIMIT, middlewares=[_in_json, guarded])
     app.add_routes(

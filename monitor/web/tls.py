@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitor import regular_file
+
 VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 CIPHERS = {
@@ -41,6 +43,10 @@ class TlsError(Exception):
     def __init__(self, key: str, text: str) -> None:
         self.key = key
         super().__init__(text)
+
+
+SIZE_LIMIT = 1024 * 1024
+"""Bytes of a certificate with its chain, of a key, of the CAs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ def load(settings: Settings) -> Tls:
             context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
         # Optional, so that health checks need none. Who must have one is told so by the route.
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is in that file is trusted, root or not
     asked = repr((settings.client_required, sorted(settings.client_allowed_sans))).encode()
     return Tls(
         context,
@@ -118,7 +125,7 @@ def _load_certificate(context: ssl.SSLContext, settings: Settings) -> None:
 def _read(key: str, path: Path, needed: bytes, otherwise: str) -> bytes:
     """The file's content. What is said of it never names it: where keys lie is nobody's business."""
     try:
-        content = path.read_bytes()
+        content = regular_file.content(path, SIZE_LIMIT)
     except (OSError, ValueError) as error:
         raise TlsError(key, f"cannot be read: {getattr(error, 'strerror', None) or 'no file'}") from None
     if needed not in content:
