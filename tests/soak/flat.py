@@ -77,9 +77,13 @@ def judge(series: Series, steady_from: float) -> Verdict:
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """A line for each: least/median/most of each third, lean per hour, verdict."""
-    head = f"{'':<28}{'first third':>26}{'second third':>26}{'last third':>26}{'an hour':>12}  verdict"
+    head = f"{'':<28}{'first third':>30}{'second third':>30}{'last third':>30}{'an hour':>12}  verdict"
     lines = [head]
     for one in verdicts:
-        cells = "".join(f"{'/'.join(f'{value:,.1f}' for value in third):>26}" for third in one.thirds)
-        lines.append(f"{one.name:<28}{cells or ' ' * 78}{one.lean:>+12,.1f}  {one.wrong or 'flat'}")
+        cells = "".join(f"{'/'.join(map(_short, third)):>30}" for third in one.thirds)
+        lines.append(f"{one.name:<28}{cells or ' ' * 90}{one.lean:>+12,.1f}  {one.wrong or 'flat'}")
     return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.1f}" if value < 10_000 else f"{value:,.0f}"
