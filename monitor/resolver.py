@@ -63,7 +63,7 @@ def _address(
     host: str, family: int, _: int, proto: int, __: str, address: tuple[str | int, ...] | tuple[int, bytes]
 ) -> ResolveResult:
     # By name and not by place: a link-local address of IPv6 is complete only with its interface.
-    numeric, port = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)  # type: ignore[arg-type]
+    numeric, port = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)  # type: ignore[arg-type]  # the stubs know no scope of IPv6
     return ResolveResult(
         hostname=host, host=numeric, port=int(port), family=family, proto=proto, flags=_NUMERIC
     )

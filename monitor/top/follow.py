@@ -119,7 +119,7 @@ class Follower:
             alerts = picture.alerts_that_fit(height)
             try:
                 fresh = await _aside(
-                    lambda known=known, view=view, part=part, alerts=alerts: read(  # type: ignore[misc]
+                    lambda known=known, view=view, part=part, alerts=alerts: read(  # type: ignore[misc]  # mypy infers no lambda with defaults
                         known, view, self._marks, part=part, alerts=alerts
                     )
                 )
@@ -231,7 +231,7 @@ async def _aside(work: Callable[[], _Result]) -> _Result:
         if error is not None:
             done.set_exception(error)
         else:
-            done.set_result(result)  # type: ignore[arg-type]
+            done.set_result(result)  # type: ignore[arg-type]  # without an error there is one
 
     def run() -> None:
         result, error = None, None
