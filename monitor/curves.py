@@ -1,33 +1,31 @@
 """What is kept of a curve that grows for ever, and what is read from it.
 
-Two ways of sparing points: `thinned` keeps the recent ones (forecasts look back as far as they look ahead),
+Two ways of sparing points: `spared` keeps the recent ones (forecasts look back as far as they look ahead),
 `traced` keeps the shape (people look at all of it).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from bisect import bisect_right
+from collections.abc import Sequence
 
-from monitor.model import Point
-
-_Point = TypeVar("_Point")
+from monitor.model import Curve, Point
 
 
-def thinned(points: Sequence[_Point], age: Callable[[_Point], float], fineness: int) -> tuple[_Point, ...]:
-    """The points, the oldest first, without those that can be spared.
+def spared(ages: Sequence[float], fineness: int) -> list[int]:
+    """Which points of a curve are kept when those that can be spared go: their places.
 
-    Of any age, a point at most 1/fineness of that age older is kept. `age` is in seconds. Called anew with
-    each point that comes, it keeps some fineness * ln(oldest / step) of them.
+    `ages` of the points in seconds, the oldest first. Of any age, a point at most 1/fineness of that age older is
+    kept. Asked anew as points come, it keeps some fineness * ln(oldest / step) of them.
     """
-    kept: list[_Point] = []
-    for point in points:
+    kept: list[int] = []
+    for index, age in enumerate(ages):
         # The one between may go only where those beside it are close: else the curve would lose its shape.
-        while len(kept) > 1 and age(kept[-2]) - age(point) <= age(point) / fineness:
+        while len(kept) > 1 and ages[kept[-2]] - age <= age / fineness:
             kept.pop()
-        kept.append(point)
-    return tuple(kept)
+        kept.append(index)
+    return kept
 
 
 MOST_POINTS = 48
@@ -35,25 +33,32 @@ FEWEST_POINTS = 32
 """A traced curve that has grown to the one is thinned to the other: a day with every pause and stall in it."""
 
 
-def traced(curve: tuple[Point, ...], latest: Point) -> tuple[Point, ...]:
-    """The curve with the latest point; where it has too many, without those that change its shape least.
+def traced(curve: Curve, at: float, completed: int) -> Curve:
+    """The curve with the latest point (Unix seconds); where it has too many, without those that change its shape least.
 
     A flat stretch is two points, however long it is. Points never go back in time: one that would replaces
     those that it contradicts.
     """
-    kept = (
-        [point for point in curve if point.at < latest.at]
-        if curve and curve[-1].at >= latest.at
-        else [*curve]
-    )
-    if len(kept) > 1 and kept[-1].completed == kept[-2].completed == latest.completed:
-        kept.pop()
-    kept.append(latest)
-    if len(kept) > MOST_POINTS:
-        while len(kept) > FEWEST_POINTS:
-            spared = min(range(1, len(kept) - 1), key=lambda at: _bend(*kept[at - 1 : at + 2]))
-            del kept[spared]
-    return tuple(kept)
+    size = len(curve)
+    if size and curve[-1].at >= at:
+        return Curve.of([point for point in curve if point.at < at]).then(at, completed)
+    if size > 1 and curve[-1].completed == curve[-2].completed == completed:
+        return curve.first(size - 1).then(at, completed)
+    curve = curve.then(at, completed)
+    return curve if size < MOST_POINTS else _shaped(curve)
+
+
+def _shaped(curve: Curve) -> Curve:
+    """As few points as are to be kept, those in which the curve bends most (Visvalingam)."""
+    points = list(curve)
+    bends = [_bend(*points[index - 1 : index + 2]) for index in range(1, len(points) - 1)]
+    while len(points) > FEWEST_POINTS:
+        index = bends.index(min(bends)) + 1
+        del points[index], bends[index - 1]
+        for beside in (index - 1, index):
+            if 0 < beside < len(points) - 1:
+                bends[beside - 1] = _bend(*points[beside - 1 : beside + 2])
+    return Curve.of(points)
 
 
 def _bend(before: Point, here: Point, after: Point) -> float:
@@ -64,19 +69,24 @@ def _bend(before: Point, here: Point, after: Point) -> float:
     )
 
 
-def completed_at(curve: Sequence[Point], at: float) -> float:
+def completed_at(curve: Curve, at: float) -> float:
     """Calls completed at an instant (Unix seconds), read between two points; before and after them, the nearest."""
-    for before, after in itertools.pairwise(curve):
-        if before.at <= at <= after.at:
-            share = (at - before.at) / (after.at - before.at)
-            return before.completed + share * (after.completed - before.completed)
-    return float(curve[0].completed if at < curve[0].at else curve[-1].completed)
+    return _read(*curve.columns(), at)
 
 
-def paces(curve: Sequence[Point], parts: int) -> tuple[float, ...]:
+def _read(ats: Sequence[float], counts: Sequence[float], at: float) -> float:
+    index = bisect_right(ats, at) - 1
+    if index < 0 or index == len(ats) - 1:
+        return counts[max(index, 0)]
+    share = (at - ats[index]) / (ats[index + 1] - ats[index])
+    return counts[index] + share * (counts[index + 1] - counts[index])
+
+
+def paces(curve: Curve, parts: int) -> tuple[float, ...]:
     """Calls a second in so many equal parts of the curve's time, the oldest first; () while it has no extent."""
-    if len(curve) < 2 or curve[-1].at <= curve[0].at:
+    ats, counts = curve.columns()
+    if len(ats) < 2 or ats[-1] <= ats[0]:
         return ()
-    step = (curve[-1].at - curve[0].at) / parts
-    edges = [completed_at(curve, curve[0].at + step * number) for number in range(parts + 1)]
+    step = (ats[-1] - ats[0]) / parts
+    edges = [_read(ats, counts, ats[0] + step * number) for number in range(parts + 1)]
     return tuple(max(0.0, after - before) / step for before, after in itertools.pairwise(edges))

@@ -20,12 +20,11 @@ from monitor import curves, pace, throttles, words
 from monitor.model import (
     Assessment,
     Circumstances,
+    Curve,
     Failing,
     FailureReason,
     Observation,
-    Point,
     Progress,
-    Sample,
     State,
     StateChange,
 )
@@ -85,9 +84,9 @@ def observe(
             clock_started_at=seen.at if expected else None,
             paused_since=seen.at if seen.paused else None,
             end_seen=1 if seen.ended_at is not None else 0,
-            samples=(Sample(0.0, seen.completed),),
+            samples=Curve.of([(0.0, seen.completed)]),
             marks=throttles.marked((), seen),
-            curve=(_point(seen.at, seen.completed),),
+            curve=Curve.of([(_second(seen.at), seen.completed)]),
         )
 
     elapsed = seen.at - before.last.at
@@ -127,16 +126,16 @@ def observe(
         paused_since=(before.paused_since or seen.at) if seen.paused else None,
         end_seen=_end_seen(before, seen),
         expected_seconds=expected_seconds,
-        samples=pace.sampled(before.samples, Sample(expected_seconds, best), rules.stall_after),
+        samples=pace.sampled(before.samples, expected_seconds, best, rules.stall_after),
         paused_seconds=before.paused_seconds
         + (elapsed.total_seconds() if seen.paused and before.last.paused else 0.0),
         marks=throttles.marked(before.marks if seen.throttle == before.last.throttle else (), seen),
-        curve=before.curve if over else curves.traced(before.curve, _point(seen.at, best)),
+        curve=before.curve if over else curves.traced(before.curve, _second(seen.at), best),
     )
 
 
-def _point(at: datetime, completed: int) -> Point:
-    return Point(int(at.timestamp()), completed)
+def _second(at: datetime) -> int:
+    return int(at.timestamp())
 
 
 def _not_after(before: Progress, now: datetime) -> Progress:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
-from monitor.curves import thinned
-from monitor.model import Assessment, Observation, Progress, Sample
+from monitor.curves import spared
+from monitor.model import Assessment, Curve, Observation, Progress
 
 FINENESS = 6
 """Points of the curve are kept so close that any age is known to a sixth: some fifty for ten hours."""
@@ -47,24 +49,39 @@ class Forecast:
     needed_calls_per_second: float | None = None  # the pace at which the last call is made at windowEnd
 
 
-def sampled(samples: tuple[Sample, ...], latest: Sample, window: timedelta) -> tuple[Sample, ...]:
+THIN_EVERY = 8
+"""So many points come before the curve is thinned again: it costs more than all else that is done with a point."""
+
+
+def sampled(samples: Curve, expected_seconds: float, completed: int, window: timedelta) -> Curve:
     """The curve with the latest point: the older, the sparser."""
     step = window.total_seconds() * FIRST_PACE
-    if samples and latest.expected_seconds - samples[-1].expected_seconds < step:
+    if samples and expected_seconds - samples[-1].at < step:
         return samples
-    return thinned((*samples, latest), lambda one: latest.expected_seconds - one.expected_seconds, FINENESS)
+    samples = samples.then(expected_seconds, completed)
+    if len(samples) % THIN_EVERY:
+        return samples
+    ats, counts = samples.columns()
+    kept = spared([expected_seconds - at for at in ats], FINENESS)
+    return Curve.through([ats[index] for index in kept], [counts[index] for index in kept])
 
 
 def mean(progress: Progress, window: timedelta) -> float | None:
     """Mean pace over the latest expected time, calls per second. None until some such time was watched."""
-    if progress.last.ended_at is not None or not progress.samples:
-        return None
-    span = min(window.total_seconds(), progress.expected_seconds - progress.samples[0].expected_seconds)
+    return _mean(progress, _Past.of(progress), window) if _is_told(progress) else None
+
+
+def _is_told(progress: Progress) -> bool:
+    return progress.last.ended_at is None and bool(progress.samples)
+
+
+def _mean(progress: Progress, past: _Past, window: timedelta) -> float | None:
+    span = min(window.total_seconds(), past.lived)
     if span < window.total_seconds() * FIRST_PACE:
         return None
     if _idle(progress) >= window:
         return 0.0  # what is read between two points would still be a little more
-    return max(0.0, progress.best_completed - _completed(progress, span)) / span
+    return max(0.0, progress.best_completed - past.completed(span)) / span
 
 
 def foresee(progress: Progress, window: timedelta, bound: float | None = None) -> Forecast:
@@ -74,15 +91,16 @@ def foresee(progress: Progress, window: timedelta, bound: float | None = None) -
     free lines allow at most; None: not known.
     """
     seen = progress.last
-    present = mean(progress, window)
-    if seen.ended_at is not None:
-        return Forecast(present)
+    if not _is_told(progress):
+        return _unmade(seen, None)
+    past = _Past.of(progress)
+    present = _mean(progress, past, window)
     left = None if seen.window_end is None else (seen.window_end - seen.at).total_seconds()
     if left is not None and left <= 0:
-        return Forecast(present, missed=seen.remaining, missed_range=(seen.remaining, seen.remaining))
+        return _unmade(seen, present)
     if present is None or not _goes_on(seen) or _unproven(progress, window):
         return Forecast(present)
-    outlook = _outlook(progress, window, left, math.inf if bound is None else bound)
+    outlook = _outlook(progress, past, window, left, math.inf if bound is None else bound)
     end = None
     if outlook.pace > 0 and present > 0:
         with contextlib.suppress(OverflowError):  # a pace so small that the calendar ends first
@@ -93,6 +111,14 @@ def foresee(progress: Progress, window: timedelta, bound: float | None = None) -
     likely = _left_over(seen, expected) if present > 0 else seen.remaining
     fewest, most = _left_over(seen, expected + margin), _left_over(seen, expected - margin)
     return Forecast(present, end, likely, (fewest, max(likely, most)), seen.remaining / left)
+
+
+def _unmade(seen: Observation, present: float | None) -> Forecast:
+    """After the window all that remain are left unmade; an end, or a window still open, foretells nothing."""
+    over = seen.ended_at is None and seen.window_end is not None and seen.window_end <= seen.at
+    if not over:
+        return Forecast(present)
+    return Forecast(present, missed=seen.remaining, missed_range=(seen.remaining, seen.remaining))
 
 
 def at_risk(assessment: Assessment, *, already: bool) -> bool:
@@ -141,12 +167,13 @@ class _Outlook:
         return expected, LIKELY * math.sqrt(chance + change)
 
 
-def _outlook(progress: Progress, window: timedelta, left: float | None, bound: float) -> _Outlook:
-    lived = progress.expected_seconds - progress.samples[0].expected_seconds
-    made = progress.best_completed - progress.samples[0].completed
-    done_in = progress.last.remaining * lived / made if made else math.inf
-    span = min(lived, max(window.total_seconds(), done_in if left is None else left))
-    edges = [_completed(progress, span * part / BLOCKS) for part in range(BLOCKS, -1, -1)]
+def _outlook(
+    progress: Progress, past: _Past, window: timedelta, left: float | None, bound: float
+) -> _Outlook:
+    made = progress.best_completed - past.counts[0]
+    done_in = progress.last.remaining * past.lived / made if made else math.inf
+    span = min(past.lived, max(window.total_seconds(), done_in if left is None else left))
+    edges = [past.completed(span * part / BLOCKS) for part in range(BLOCKS, -1, -1)]
     blocks = [after - before for before, after in itertools.pairwise(edges)]
     average = sum(blocks) / BLOCKS
     variance = sum((block - average) ** 2 for block in blocks) / (BLOCKS - 1)
@@ -154,14 +181,28 @@ def _outlook(progress: Progress, window: timedelta, left: float | None, bound: f
     return _Outlook(min(bound, max(0.0, edges[-1] - edges[0]) / span), span, unevenness)
 
 
-def _completed(progress: Progress, ago: float) -> float:
-    """Calls completed so many seconds of expected time ago, read between two points of the curve."""
-    at = progress.expected_seconds - ago
-    later = Sample(progress.expected_seconds, progress.best_completed)
-    for sample in reversed(progress.samples):
-        if sample.expected_seconds <= at:
-            stretch = later.expected_seconds - sample.expected_seconds
-            share = (at - sample.expected_seconds) / stretch if stretch > 0 else 0.0
-            return sample.completed + share * (later.completed - sample.completed)
-        later = sample
-    return float(progress.samples[0].completed)
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """The curve, unpacked, up to the latest observation."""
+
+    ats: tuple[float, ...]  # seconds of expected time
+    counts: tuple[float, ...]
+
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        ats, counts = progress.samples.columns()
+        return cls((*ats, progress.expected_seconds), (*counts, progress.best_completed))
+
+    @property
+    def lived(self) -> float:
+        return self.ats[-1] - self.ats[0]
+
+    def completed(self, ago: float) -> float:
+        """Calls completed so many seconds of expected time ago, read between two points of the curve."""
+        ats, counts, at = self.ats, self.counts, self.ats[-1] - ago
+        index = bisect_right(ats, at, hi=len(ats) - 1) - 1  # the latest point is only ever a later one
+        if index < 0:
+            return counts[0]
+        stretch = ats[index + 1] - ats[index]
+        share = (at - ats[index]) / stretch if stretch > 0 else 0.0
+        return counts[index] + share * (counts[index + 1] - counts[index])

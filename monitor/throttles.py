@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor import words
-from monitor.curves import thinned
+from monitor.curves import spared
 from monitor.model import Mark, Observation, Throttle
 
 LONGEST_WINDOW = timedelta(days=1)
@@ -55,7 +55,9 @@ def marked(marks: tuple[Mark, ...], seen: Observation) -> tuple[Mark, ...]:
     if not marks or seen.completed > marks[-1].completed:
         marks = (*marks, Mark(seen.at, seen.completed))
     over = [mark for mark in marks if seen.at - mark.at >= LONGEST_WINDOW]
-    return thinned(marks[max(0, len(over) - 1) :], lambda mark: (seen.at - mark.at).total_seconds(), FINENESS)
+    needed = marks[max(0, len(over) - 1) :]
+    kept = spared([(seen.at - mark.at).total_seconds() for mark in needed], FINENESS)
+    return tuple(needed[index] for index in kept)
 
 
 def standing(throttle: Throttle | None, sharing: Iterable[Usage], at: datetime) -> Standing:

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.curves import MOST_POINTS, completed_at, paces, traced
-from monitor.model import Point
+from monitor.model import Curve, Point
 
 
 def drawn(points):
-    curve = ()
+    curve = Curve()
     for at, completed in points:
-        curve = traced(curve, Point(at, completed))
+        curve = traced(curve, at, completed)
     return curve
 
 
@@ -36,12 +36,12 @@ def test_a_day_of_polls_keeps_every_pause_and_stall():
 
 
 def test_a_still_batch_costs_two_points_however_long_it_is_still():
-    assert drawn((at, 7) for at in range(0, 100_000, 30)) == (Point(0, 7), Point(99_990, 7))
+    assert drawn((at, 7) for at in range(0, 100_000, 30)) == Curve.of([(0, 7), (99_990, 7)])
 
 
 def test_a_clock_that_was_set_back_leaves_no_point_in_the_future():
-    assert drawn([(100, 1), (200, 2), (300, 3), (150, 4)]) == (Point(100, 1), Point(150, 4))
-    assert drawn([(100, 1), (100, 2)]) == (Point(100, 2),)
+    assert drawn([(100, 1), (200, 2), (300, 3), (150, 4)]) == Curve.of([(100, 1), (150, 4)])
+    assert drawn([(100, 1), (100, 2)]) == Curve.of([(100, 2)])
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**5)), max_size=300))
@@ -64,9 +64,9 @@ def test_whatever_comes_the_curve_is_short_and_goes_forward_and_ends_with_the_la
     ],
 )
 def test_paces_of_equal_parts(curve, expected):
-    assert paces(curve, 4) == expected
+    assert paces(Curve.of(curve), 4) == expected
 
 
 def test_before_and_after_the_curve_stand_its_ends():
-    curve = (Point(10, 1), Point(20, 3))
+    curve = Curve.of([(10, 1), (20, 3)])
     assert [completed_at(curve, at) for at in (0, 10, 15, 20, 99)] == [1.0, 1.0, 2.0, 3.0, 3.0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW, observation, status
 
-from monitor.model import Outcomes, Point, State, StateChange
+from monitor.model import Curve, Outcomes, State, StateChange
 from monitor.web import drawing
 
 WIDTH, HEIGHT = drawing.CHART
@@ -26,7 +26,7 @@ def seen(*, curve=(), changes=(), end=None, **fields):
         "window_end": NOW + 2 * HOUR,
     } | fields
     one = status(observation(created=NOW - 5 * HOUR, **fields))
-    points = tuple(Point(int((NOW + at).timestamp()), completed) for at, completed in curve)
+    points = Curve.of((int((NOW + at).timestamp()), completed) for at, completed in curve)
     return replace(
         one,
         progress=replace(one.progress, curve=points),

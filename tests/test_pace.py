@@ -12,7 +12,7 @@ from samples import NOW, observation
 
 from monitor import evaluate, pace
 from monitor.evaluate import Rules
-from monitor.model import Circumstances, Sample
+from monitor.model import Circumstances, Curve
 
 RULES = Rules(interval=timedelta(minutes=1))
 WINDOW = RULES.stall_after
@@ -186,16 +186,16 @@ def test_a_bound_never_makes_the_likely_number_smaller(counts, bound):
 @given(made=st.lists(st.integers(0, 5), min_size=30, max_size=600))
 def test_the_curve_is_small_and_still_true(made):
     """Of any age that matters, the count is known to a sixth of that age."""
-    window, samples, total, history = timedelta(minutes=15), (), 0, []
+    window, samples, total, history = timedelta(minutes=15), Curve(), 0, []
     for number, calls in enumerate(made):
         total += calls
         history.append((60.0 * number, total))
-        samples = pace.sampled(samples, Sample(60.0 * number, total), window)
+        samples = pace.sampled(samples, 60.0 * number, total, window)
     assert len(samples) <= 60
     assert (samples[0].completed, samples[-1].completed) == (history[0][1], total)
     last = history[-1][0]
     for at, _ in history:
-        kept = max(sample.expected_seconds for sample in samples if sample.expected_seconds <= at)
+        kept = max(sample.at for sample in samples if sample.at <= at)
         assert at - kept <= (last - at) / pace.FINENESS + 60 * 2
 
 

@@ -11,7 +11,7 @@ from receivers import MovedClock
 from samples import NOW, observation, status
 
 from monitor import evaluate
-from monitor.model import Assessment, Point, State, StateChange
+from monitor.model import Assessment, Curve, State, StateChange
 from monitor.store import BatchRecord
 from monitor.store.records import BATCH, decode, encode
 
@@ -107,11 +107,11 @@ def test_a_record_from_before_there_was_a_past_is_read():
     record = BatchRecord.of(replace(status(), changes=(StateChange(NOW, State.RUNNING, "why"),)))
     text = encode(BATCH, record)
     assert decode(BATCH, text) == record
-    assert decode(BATCH, text).progress.curve == (Point(int(NOW.timestamp()), 118),)
+    assert decode(BATCH, text).progress.curve == Curve.of([(int(NOW.timestamp()), 118)])
     older = BATCH.dump_python(record, mode="json")
     del older["changes"]
     del older["progress"]["curve"]
     found = BATCH.validate_python(older)
-    assert (found.changes, found.progress.curve) == ((), ())
+    assert (found.changes, found.progress.curve) == ((), Curve())
     again = evaluate.observe(found.progress, seen(1, 119), evaluate.Rules())
-    assert again.curve == (Point(int((NOW + MINUTE).timestamp()), 119),)
+    assert again.curve == Curve.of([(int((NOW + MINUTE).timestamp()), 119)])

@@ -835,9 +835,9 @@ async def test_a_second_monitor_on_the_same_file_is_refused_until_the_first_has_
         ),
         (
             "monitor.db",
-            _sql("CREATE TABLE a (b)", "PRAGMA application_id = 0x55424D53", "PRAGMA user_version = 3"),
+            _sql("CREATE TABLE a (b)", "PRAGMA application_id = 0x55424D53", "PRAGMA user_version = 4"),
             (
-                "a newer version of this monitor wrote it (schema 3, this one knows 2); "
+                "a newer version of this monitor wrote it (schema 4, this one knows 3); "
                 "run that version, or move the file away to start without it"
             ),
         ),

@@ -5,6 +5,7 @@ What became of a file of schema 1 is in test_store.py.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import MISSING, fields
 from datetime import timedelta
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from receivers import labels
-from samples import KEY, NOW
+from samples import KEY, NOW, observation
 
-from monitor.model import AlertName, FailureReason, Mute, Phase, Progress, Sample, Severity
+from monitor.model import AlertName, Curve, FailureReason, Mute, Phase, Progress, Severity
 from monitor.store import AccountRecord, BatchRecord
 from monitor.store.file import StateFile
+from monitor.store.records import BATCH, decode, packed
 
 STATES = Path(__file__).parent / "data" / "state"
 
@@ -42,7 +44,7 @@ def test_a_file_from_before_there_were_curves_and_changes_of_state_is_read_in_fu
     assert (batch.key, batch.account, batch.batch) == (KEY, "main", "spring-renewals")
     progress = batch.progress
     assert (progress.best_completed, progress.last.total, progress.expected_seconds) == (118, 400, 60.0)
-    assert progress.samples == (Sample(0.0, 100), Sample(60.0, 118))
+    assert progress.samples == Curve.of([(0.0, 100), (60.0, 118)])
     assert (batch.failing.reason, batch.failing.count) == (FailureReason.TIMEOUT, 2)
     [alert] = batch.alerts
     assert (alert.name, alert.phase, alert.severity) == (
@@ -52,7 +54,7 @@ def test_a_file_from_before_there_were_curves_and_changes_of_state_is_read_in_fu
     )
     assert alert.labels == tuple(sorted(labels(batch_id="b1")))
     assert batch.outcomes.made == 118
-    assert (progress.curve, batch.changes) == ((), ())
+    assert (progress.curve, batch.changes) == (Curve(), ())
     since = NOW - timedelta(days=2)
     assert contents.accounts == (
         AccountRecord("main", since, NOW, active_calls=3, allowed_concurrent_calls=5),
@@ -65,7 +67,20 @@ def test_a_file_from_before_there_were_curves_and_changes_of_state_is_read_in_fu
     file.close()
     again, damage = StateFile(path).open(NOW)
     assert (again, damage) == (contents, None)
-    assert not list(tmp_path.glob("*.schema-*")), "the tables are the same: nothing was rewritten"
+    assert [kept.name for kept in tmp_path.glob("*.schema-*")] == ["monitor.db.schema-2"], (
+        "for whoever has to go back"
+    )
+
+
+def test_a_curve_of_schema_2_is_packed_as_it_is():
+    older = BATCH.dump_python(
+        BatchRecord(KEY, "main", "spring", Progress(NOW, observation(), 118)), mode="json"
+    )
+    older["progress"] |= {"curve": [[1795435200, 100], [1795435260, 118]], "samples": []}
+    progress = decode(BATCH, packed(json.dumps(older))).progress
+    assert progress.curve == Curve.of([(1795435200, 100), (1795435260, 118)])
+    assert progress.samples == Curve()
+    assert decode(BATCH, packed(json.dumps(older | {"progress": None}))).progress is None
 
 
 @pytest.mark.parametrize("noun", [BatchRecord, AccountRecord, Progress])

@@ -17,11 +17,11 @@ from monitor.choice import Choice, choose
 from monitor.model import (
     AlertName,
     AlertState,
+    Curve,
     DiscoveryStatus,
     Failing,
     FailureReason,
     Phase,
-    Point,
     QueueStatus,
     Severity,
     Snapshot,
@@ -58,7 +58,7 @@ def alert(name=AlertName.BATCH_STALLED, severity=Severity.WARNING, **said):
 
 def batch(number=1, name="spring-renewals", state=State.RUNNING, *, of="main", **changes):
     made = status(observation(), key=batch_key(number), **{"batch": name} | changes)
-    curve = tuple(Point(int(NOW.timestamp()) - 3600 + n * 60, n * n) for n in range(11))
+    curve = Curve.of((int(NOW.timestamp()) - 3600 + n * 60, n * n) for n in range(11))
     return replace(
         made,
         target=replace(made.target, account=of),

@@ -20,9 +20,7 @@ from monitor.model.batch import (
     Mark,
     Observation,
     Outcomes,
-    Point,
     Progress,
-    Sample,
     State,
     StateChange,
     Status,
@@ -31,6 +29,7 @@ from monitor.model.batch import (
     ThrottleRule,
     Urgency,
 )
+from monitor.model.curve import Curve, Point
 from monitor.model.message import Entry, Message, Mute, Notification, QueueStatus
 from monitor.model.views import DiscoveryStatus, Record, Snapshot, Tested
 
@@ -44,6 +43,7 @@ __all__ = [
     "CallError",
     "CallStatus",
     "Circumstances",
+    "Curve",
     "DiscoveryStatus",
     "Entry",
     "FailedCalls",
@@ -63,7 +63,6 @@ __all__ = [
     "QueueStatus",
     "Record",
     "Resolution",
-    "Sample",
     "Severity",
     "Snapshot",
     "State",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
 
 from monitor.model.alert import AlertState, Labels
+from monitor.model.curve import NO_CURVE, Curve
 
 
 class State(StrEnum):
@@ -99,25 +99,10 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A point of the pace curve: calls completed after so many seconds in which calls were expected."""
-
-    expected_seconds: float
-    completed: int
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """When the count of completed calls of a throttled batch was seen to have grown, and to what."""
 
     at: datetime  # the API's clock
-    completed: int
-
-
-class Point(NamedTuple):
-    """A point of the curve that people look at: how many calls were completed at which instant."""
-
-    at: int  # Unix seconds, the API's clock
     completed: int
 
 
@@ -134,10 +119,12 @@ class Progress:
     paused_since: datetime | None = None  # first of the consecutive observations that said paused
     end_seen: int = 0  # consecutive observations with this very endedAt
     expected_seconds: float = 0.0  # time in which calls were expected, over the batch's life with us
-    samples: tuple[Sample, ...] = ()
+    samples: Curve = NO_CURVE  # over expected time: what paces are read from; the older, the sparser
     paused_seconds: float = 0.0  # time between observations that both said paused
     marks: tuple[Mark, ...] = ()  # what the throttle of this batch has let through; () without a throttle
-    curve: tuple[Point, ...] = ()  # of its life with us, by the wall clock; thinned, its shape kept
+    curve: Curve = (
+        NO_CURVE  # of its life with us, by Unix seconds of the API's clock; thinned, its shape kept
+    )
 
 
 @dataclass(frozen=True, slots=True)

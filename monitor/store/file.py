@@ -25,6 +25,7 @@ from monitor.store.records import (
     Contents,
     decode,
     encode,
+    packed,
 )
 
 BUSY_TIMEOUT = 1.0
@@ -117,7 +118,7 @@ class StateFile:
         if self._db is None:
             raise OSError("the state file is not open")
         with _Transaction(self._db) as db:
-            db.executemany("REPLACE INTO batches VALUES (?, ?, ?, ?)", map(_batch_row, batches))
+            db.executemany(schema.UPSERT_BATCH, map(_batch_row, batches))
             db.executemany(
                 "REPLACE INTO accounts VALUES (?, ?)",
                 ((account.name, encode(ACCOUNT, account)) for account in accounts),
@@ -249,7 +250,12 @@ def _prepare(db: sqlite3.Connection, now: datetime) -> None:
     if not new and version < schema.VERSION:
         _back_up(db, version)
     with _Transaction(db):
-        for statement in schema.CREATE if new else schema.FROM_1 if version < schema.VERSION else ():
+        older = (
+            *(schema.FROM_1 if version == 1 else ()),
+            *(schema.FROM_2 if version < schema.VERSION else ()),
+        )
+        db.create_function("packed", 1, packed, deterministic=True)
+        for statement in schema.CREATE if new else older:
             db.execute(statement)
         _prune(db, now)
 

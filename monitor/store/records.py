@@ -5,17 +5,20 @@ No file is touched here.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from monitor.model import (
     AccountStatus,
     AlertState,
     BatchKey,
+    Curve,
     Failing,
     Message,
     Mute,
@@ -120,10 +123,28 @@ MESSAGE = TypeAdapter(Message)
 
 def encode(adapter: TypeAdapter[Any], record: object) -> str:
     """The JSON of a record."""
-    # json, not pydantic's own writer: that one refuses the lone surrogates an API may put into a name
-    return json.dumps(adapter.dump_python(record, mode="json"), separators=(",", ":"))
+    try:
+        return adapter.dump_json(record).decode()
+    except PydanticSerializationError:  # it refuses the lone surrogates that an API may put into a name
+        return json.dumps(adapter.dump_python(record, mode="json"), separators=(",", ":"))
 
 
 def decode(adapter: TypeAdapter[_Noun], text: str) -> _Noun:
     """The record again. ValueError when the text is not one."""
-    return adapter.validate_python(json.loads(text))
+    try:
+        return adapter.validate_json(text)
+    except ValidationError:  # it refuses them here, too
+        return adapter.validate_python(json.loads(text))
+
+
+def packed(text: str) -> str:
+    """The JSON of a batch as schema 3 has it, from that of schema 2, whose curves were lists of points. ValueError."""
+    record = json.loads(text)
+    progress = record.get("progress") or {}
+    samples = [(one["expected_seconds"], one["completed"]) for one in progress.get("samples") or ()]
+    for name, points in (("samples", samples), ("curve", progress.get("curve") or ())):
+        if points:
+            progress[name] = {"packed": base64.urlsafe_b64encode(Curve.of(points).packed).decode()}
+        else:
+            progress.pop(name, None)
+    return json.dumps(record, separators=(",", ":"))

@@ -5,7 +5,7 @@ Columns are what is searched by; the record beside them is the whole noun as JSO
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x55424D53  # "UBMS": tells our files from other programs'
 
 # An alert still fires, for its receiver, until the notification of its end is settled.
@@ -21,12 +21,15 @@ _SINCE_2 = (
     # What is about to be sent, in the form in which it is sent.
     "CREATE TABLE messages (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE mutes (batch_id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
-    f"PRAGMA user_version = {VERSION}",
 )
-CREATE = (
-    """CREATE TABLE batches (
+# With a row id: a record is too long to lie in the index, and is written anew with each poll. Without one that
+# costs six times as much.
+_BATCHES = """CREATE TABLE batches (
         agent_id TEXT NOT NULL, batch_id TEXT NOT NULL, dropped_at REAL, record TEXT NOT NULL,
-        PRIMARY KEY (agent_id, batch_id)) WITHOUT ROWID""",
+        PRIMARY KEY (agent_id, batch_id))"""
+_WRITTEN_BY_US = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
+CREATE = (
+    _BATCHES,
     "CREATE TABLE accounts (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE notifications (
         id TEXT PRIMARY KEY, receiver TEXT NOT NULL, episode TEXT NOT NULL, kind TEXT NOT NULL,
@@ -34,8 +37,8 @@ CREATE = (
         record TEXT NOT NULL, batch_id TEXT) WITHOUT ROWID""",
     "CREATE INDEX notifications_by_age ON notifications (created_at)",
     "CREATE INDEX notifications_by_episode ON notifications (receiver, episode)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
     *_SINCE_2,
+    *_WRITTEN_BY_US,
 )
 FROM_1 = (
     "DROP VIEW episodes",
@@ -63,6 +66,18 @@ FROM_1 = (
             AND json_extract(alert.value, '$.since') = json_extract(told.record, '$.alert.starts_at'))""",
     *_SINCE_2,
 )
+FROM_2 = (
+    "ALTER TABLE batches RENAME TO batches_of_2",
+    _BATCHES,
+    "INSERT INTO batches SELECT agent_id, batch_id, dropped_at, packed(record) FROM batches_of_2",
+    "DROP TABLE batches_of_2",
+    *_WRITTEN_BY_US,
+)
+"""`packed` is records.packed: curves were lists of points."""
+
+UPSERT_BATCH = """
+    INSERT INTO batches VALUES (?, ?, ?, ?)
+    ON CONFLICT (agent_id, batch_id) DO UPDATE SET dropped_at = excluded.dropped_at, record = excluded.record"""
 
 LOAD_NOTIFICATIONS = """
     SELECT record FROM episodes

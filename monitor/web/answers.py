@@ -96,7 +96,9 @@ def explanations(status: Status, found: Iterable[Explanation], now: datetime) ->
                 }
                 for one in found
             ],
-            "curve": [list(point) for point in status.progress.curve] if status.progress else [],
+            "curve": [[int(at), completed] for at, completed in status.progress.curve]
+            if status.progress
+            else [],
             "changes": [
                 {"at": time(one.at), "state": one.state.value, "why": one.why} for one in status.changes
             ],

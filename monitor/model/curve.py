@@ -1,0 +1,73 @@
+"""A curve of calls completed over time, packed: thousands of batches have two each."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
+
+_POINT = struct.Struct("<dd")
+
+
+class Point(NamedTuple):
+    """How many calls were completed at which instant, or after which time. Seconds; the curve says since when."""
+
+    at: float
+    completed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points, the oldest first: 16 bytes each, where two Python numbers and their tuple take 120."""
+
+    packed: bytes = b""
+
+    __pydantic_config__: ClassVar = {
+        "ser_json_bytes": "base64",
+        "val_json_bytes": "base64",
+    }  # the state file's JSON
+
+    def __post_init__(self) -> None:
+        if len(self.packed) % _POINT.size:
+            raise ValueError("a curve is whole points")
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[float, int]]) -> Self:
+        """The curve through these points."""
+        return cls(b"".join(_POINT.pack(at, completed) for at, completed in points))
+
+    @classmethod
+    def through(cls, ats: Iterable[float], counts: Iterable[float]) -> Self:
+        """The curve whose points lie at these seconds, with so many calls."""
+        return cls.of(zip(ats, counts, strict=True))  # type: ignore[arg-type] # whole numbers, held as floats
+
+    def then(self, at: float, completed: int) -> Curve:
+        """The curve with one more point at its end."""
+        return Curve(self.packed + _POINT.pack(at, completed))
+
+    def first(self, count: int) -> Curve:
+        """The curve of its first points."""
+        return Curve(self.packed[: count * _POINT.size])
+
+    def columns(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The seconds of all points, and their calls."""
+        numbers = struct.unpack(f"<{len(self.packed) // 8}d", self.packed)
+        return numbers[::2], numbers[1::2]
+
+    def __len__(self) -> int:
+        return len(self.packed) // _POINT.size
+
+    def __getitem__(self, index: int) -> Point:
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(index)
+        at, completed = _POINT.unpack_from(self.packed, index % count * _POINT.size)
+        return Point(at, int(completed))
+
+    def __iter__(self) -> Iterator[Point]:
+        for at, completed in _POINT.iter_unpack(self.packed):
+            yield Point(at, int(completed))
+
+
+NO_CURVE = Curve()
