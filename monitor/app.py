@@ -82,7 +82,7 @@ class App:
         self.instruments = Instruments(
             endpoints=ultravox.ENDPOINTS, send_failures=notify.FAILURES, now=clock()
         )
-        self.schedule = Schedule(clock=clock, on_skipped=self._skipped)
+        self.schedule = Schedule(clock=clock)
         self.store = Store(config.storage_path, clock=clock)
         self.delivery = Delivery(
             self.store, clock=clock, instruments=self.instruments, external_url=config.web.external_url
@@ -295,11 +295,6 @@ class App:
     def _count_throttled(self, account: str, seconds: float) -> None:
         if account in self.book.accounts:
             self.instruments.api_throttled.labels(account).inc(seconds)
-
-    def _skipped(self, job_id: str) -> None:
-        account = self.rounds.polls_for(job_id)
-        if account is not None:
-            self.instruments.polls_skipped.labels(account).inc()
 
     async def _prune(self) -> None:
         self.book.prune()

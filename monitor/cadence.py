@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from monitor.alerts import KINDS, ONE_SHOT_FOR
 from monitor.evaluate import CONFIRMED, GONE_AFTER, Rules
@@ -53,7 +54,7 @@ def look(status: Status, rules: Rules, now: datetime) -> Look:
         steps = min(status.failing.not_found - GONE_AFTER, 16)
         return Look(min(rules.interval * 2**steps, max(LONGEST_GONE, rules.interval)))
     if progress is None or status.failing is not None:
-        return Look(rules.interval)
+        return _each(rules.interval)
     seen, ours = progress.last, (status.last_success_at or now) - progress.last.at
     if seen.ended_at is not None:
         return _after_the_end(status, rules, seen.ended_at + ours, now)
@@ -62,10 +63,21 @@ def look(status: Status, rules: Rules, now: datetime) -> Look:
         return Look(max(rules.interval, WAITING), opens if opens > now else None)
     if seen.window_end is not None and seen.remaining > 0 and not seen.paused:
         closes = seen.window_end + ours
-        closing = max(CLOSING_FOR * rules.interval, CLOSING_FOR_AT_LEAST)
+        closing = _closing(rules.interval)
         if closes - closing <= now <= closes + closing / CLOSELY:
-            return Look(max(_MOMENT, rules.interval / CLOSELY))
-    return Look(rules.interval)
+            return _each(max(_MOMENT, rules.interval / CLOSELY))
+    return _each(rules.interval)
+
+
+@lru_cache(maxsize=64)
+def _each(interval: timedelta) -> Look:
+    """One for all: there are as many intervals as the configuration names."""
+    return Look(interval)
+
+
+@lru_cache(maxsize=64)
+def _closing(interval: timedelta) -> timedelta:
+    return max(CLOSING_FOR * interval, CLOSING_FOR_AT_LEAST)
 
 
 def _after_the_end(status: Status, rules: Rules, ended_at: datetime, now: datetime) -> Look:
@@ -85,9 +97,13 @@ def _after_the_end(status: Status, rules: Rules, ended_at: datetime, now: dateti
 
 def urgency(status: Status, rules: Rules, now: datetime) -> Urgency:
     """How soon this batch's next look should get its turn: those closest to trouble first."""
+    return urgency_of(status, rules, look(status, rules, now).interval)
+
+
+def urgency_of(status: Status, rules: Rules, interval: timedelta | None) -> Urgency:
+    """The same of one that is known to be looked at each `interval`; None: no more."""
     if any(state.phase is not Phase.TOLD and not KINDS[state.name].one_shot for state in status.alerts):
         return Urgency.ALARM
-    interval = look(status, rules, now).interval
     if interval is None or interval > rules.interval:
         return Urgency.LATER
     return Urgency.ALARM if interval < rules.interval else Urgency.POLL

@@ -5,6 +5,7 @@ Pure: facts in, a Condition out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from monitor import pace
@@ -38,25 +39,13 @@ CRITICAL_UNREACHED = 0.05
 def of_batch(
     name: AlertName, policy: Policy, status: Status, account: AccountStatus, now: datetime, *, news: bool
 ) -> Condition:
-    match name:
-        case AlertName.BATCH_UNREACHABLE:
-            return _unreachable(status, account)
-        case AlertName.BATCH_GONE:
-            return _gone(status, now, news=news)
-        case _ if not news or status.progress is None:
-            return NO_NEWS
-        case AlertName.BATCH_ENDED | AlertName.BATCH_ENDED_INCOMPLETE:
-            return _ended(name, policy, status, account)
-        case AlertName.BATCH_PAUSED_TOO_LONG:
-            return _paused(status, now)
-        case AlertName.BATCH_STALLED:
-            return _in_state(State.STALLED, status)
-        case AlertName.BATCH_FAILURE_RATE_HIGH:
-            return _failing_calls(policy, status)
-        case AlertName.BATCH_WINDOW_AT_RISK:
-            return _at_risk(status)
-        case _:
-            return _in_state(State.OVERDUE, status)
+    if name is AlertName.BATCH_UNREACHABLE:
+        return _unreachable(status, account)
+    if name is AlertName.BATCH_GONE:
+        return _gone(status, now, news=news)
+    if not news or status.progress is None:
+        return NO_NEWS
+    return _OF_OBSERVED[name](name, policy, status, account, now)
 
 
 _ENDS = frozenset({AlertName.BATCH_ENDED, AlertName.BATCH_ENDED_INCOMPLETE})
@@ -64,7 +53,7 @@ _ENDS = frozenset({AlertName.BATCH_ENDED, AlertName.BATCH_ENDED_INCOMPLETE})
 
 def _in_state(wanted: State, status: Status) -> Condition:
     state = status.assessment.state
-    return Condition(holds=True) if state is wanted else Condition(holds=False, resolution=_WHY_OVER[state])
+    return _HOLDS if state is wanted else _OVER[state]
 
 
 _WHY_OVER: dict[State, Resolution] = {
@@ -80,6 +69,11 @@ _WHY_OVER: dict[State, Resolution] = {
 }
 """Why an alert about a state is over, by the state that came after it."""
 
+# Made once: most of what is asked, of thousands of batches at each poll, is answered by one of these.
+_HOLDS = Condition(holds=True)
+_HOLDS_NOT = Condition(holds=False)
+_OVER = {state: Condition(holds=False, resolution=resolution) for state, resolution in _WHY_OVER.items()}
+
 
 _BEFORE_THE_END = frozenset({State.RUNNING, State.STALLED, State.WAITING, State.PAUSED})
 
@@ -88,13 +82,13 @@ def _at_risk(status: Status) -> Condition:
     """Calls will be left unmade. It takes a recovery to end it: a pause or an idle throttle is none."""
     state = status.assessment.state
     if state not in _BEFORE_THE_END:
-        return Condition(holds=False, resolution=_WHY_OVER[state])
+        return _OVER[state]
     already = any(
         alert.name is AlertName.BATCH_WINDOW_AT_RISK and alert.phase is Phase.FIRING
         for alert in status.alerts
     )
     if status.assessment.projected_missed is None:  # the time that it is paused for counts towards no hold
-        return NO_NEWS if already else Condition(holds=False)
+        return NO_NEWS if already else _HOLDS_NOT
     return Condition(holds=pace.at_risk(status.assessment, already=already))
 
 
@@ -103,7 +97,7 @@ def _failing_calls(policy: Policy, status: Status) -> Condition:
     if status.progress is not None and 0 < status.progress.end_seen < CONFIRMED:
         return NO_NEWS  # the message of the end, which says more, waits for the outcomes
     if state not in _BEFORE_THE_END and state is not State.OVERDUE:
-        return Condition(holds=False, resolution=_WHY_OVER[state])
+        return _OVER[state]
     if outcomes is None:
         return NO_NEWS
     ratio = outcomes.error_ratio
@@ -114,10 +108,10 @@ def _failing_calls(policy: Policy, status: Status) -> Condition:
 def _paused(status: Status, now: datetime) -> Condition:
     progress, state = status.progress, status.assessment.state
     if progress is None or state is not State.PAUSED or progress.paused_since is None:
-        return Condition(holds=False, resolution=_WHY_OVER[state])
+        return _OVER[state]
     start = progress.last.window_start
     if progress.last.remaining == 0 or (start is not None and progress.last.at < start):
-        return Condition(holds=False)
+        return _HOLDS_NOT
     since = progress.paused_since if start is None else max(progress.paused_since, start)
     # Since when by the API's clock; the alert counts by ours.
     return Condition(holds=True, since=now - (progress.last.at - since))
@@ -127,20 +121,20 @@ def _ended(name: AlertName, policy: Policy, status: Status, account: AccountStat
     """An end is told once it was seen twice, and only if it came after we began to watch."""
     progress = status.progress
     if progress is None or progress.last.ended_at is None:
-        return Condition(holds=False)
+        return _HOLDS_NOT
     seen, ended_at = progress.last, progress.last.ended_at
     told = {state.occurrence for state in status.alerts if state.name in _ENDS and state.name is not name}
     if (
         is_history(ended_at, account) or ended_at in told
     ):  # told under the other name, before it was corrected
-        return Condition(holds=False)
+        return _HOLDS_NOT
     unmade, outcomes = seen.remaining, status.final_outcomes
     # Quotients are compared, not products: 0.29 * 100 is less than 29.
     left_out = unmade > policy.unmade_over_count and unmade / seen.total > policy.unmade_over_ratio
     failed_ratio = outcomes.error_ratio if outcomes else None
     incomplete = left_out or (failed_ratio is not None and failed_ratio >= policy.failed_ratio)
     if incomplete is not (name is AlertName.BATCH_ENDED_INCOMPLETE):
-        return Condition(holds=False)
+        return _HOLDS_NOT
     waits = not incomplete and outcomes is not None and _undecided(outcomes, policy)
     unreached = unmade + (outcomes.error if outcomes else 0)
     critical = incomplete and unreached >= CRITICAL_UNREACHED * seen.total
@@ -167,9 +161,9 @@ def _unreachable(status: Status, account: AccountStatus) -> Condition:
     failing = status.failing
     ended = status.progress is not None and status.progress.last.ended_at is not None
     if failing is None or ended:  # an ended batch that vanishes is no trouble
-        return Condition(holds=False)
+        return _HOLDS_NOT
     if status.assessment.state is State.GONE:  # BatchGone says what is to be said of it
-        return Condition(holds=False)
+        return _HOLDS_NOT
     answered = account.last_success_at is not None and account.last_success_at > failing.since
     if failing.count < UNREACHABLE_POLLS or not answered:
         return NO_NEWS
@@ -180,14 +174,29 @@ def _gone(status: Status, now: datetime, *, news: bool) -> Condition:
     if status.assessment.state is State.GONE and status.failing is not None:
         if now - (status.failing.not_found_since or status.failing.since) >= FORGET_GONE_AFTER:
             return Condition(holds=False, resolution=Resolution.NO_LONGER_WATCHED)
-        return Condition(holds=True)
-    return Condition(holds=False) if news else NO_NEWS
+        return _HOLDS
+    return _HOLDS_NOT if news else NO_NEWS
+
+
+_OfObserved = Callable[[AlertName, Policy, Status, AccountStatus, datetime], Condition]
+_OF_OBSERVED: dict[AlertName, _OfObserved] = {
+    AlertName.BATCH_ENDED: lambda name, policy, status, account, _: _ended(name, policy, status, account),
+    AlertName.BATCH_ENDED_INCOMPLETE: lambda name, policy, status, account, _: _ended(
+        name, policy, status, account
+    ),
+    AlertName.BATCH_OVERDUE: lambda _name, _policy, status, *_: _in_state(State.OVERDUE, status),
+    AlertName.BATCH_STALLED: lambda _name, _policy, status, *_: _in_state(State.STALLED, status),
+    AlertName.BATCH_WINDOW_AT_RISK: lambda _name, _policy, status, *_: _at_risk(status),
+    AlertName.BATCH_PAUSED_TOO_LONG: lambda _name, _policy, status, _account, now: _paused(status, now),
+    AlertName.BATCH_FAILURE_RATE_HIGH: lambda _name, policy, status, *_: _failing_calls(policy, status),
+}
+"""Those that only a good observation moves."""
 
 
 def of_account(name: AlertName, account: AccountStatus) -> Condition:
     failing = account.failing
     if failing is None:
-        return Condition(holds=False)
+        return _HOLDS_NOT
     rejected = failing.reason in {FailureReason.UNAUTHORIZED, FailureReason.FORBIDDEN}
     if rejected and name is AlertName.ACCOUNT_KEY_REJECTED:
         return Condition(
@@ -196,4 +205,4 @@ def of_account(name: AlertName, account: AccountStatus) -> Condition:
     if not rejected and name is AlertName.ACCOUNT_UNREACHABLE:
         return Condition(holds=True, since=failing.since)
     # The key cannot be judged while nothing answers, and a rejected key says that the API does answer.
-    return NO_NEWS if name is AlertName.ACCOUNT_KEY_REJECTED else Condition(holds=False)
+    return NO_NEWS if name is AlertName.ACCOUNT_KEY_REJECTED else _HOLDS_NOT

@@ -28,6 +28,10 @@ from monitor.routing import Receiver
 
 _ConditionOf = Callable[[AlertName], Condition]
 _Fire = Callable[[AlertState], AlertState]
+_Truth = Callable[[], str | None]
+
+_OF_ACCOUNTS = tuple(name for name, kind in alerts.KINDS.items() if kind.about_account)
+_OF_BATCHES = tuple(name for name, kind in alerts.KINDS.items() if not kind.about_account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Told:
     alerts: tuple[AlertState, ...] = ()
     said: tuple[Said, ...] = ()
     notifications: tuple[Notification, ...] = ()  # the same, for each receiver that is to hear it
+    moved: bool = True  # whether an alert stands otherwise than before, or something is said
 
 
 def decide_batch(
@@ -82,9 +87,10 @@ def decide_batch(
             annotations=messages.batch_annotations(state.name, status, account, voice.links, labels),
         )
 
-    truth = None if status.progress is None else messages.truth(status)
-    names = [name for name, kind in alerts.KINDS.items() if not kind.about_account]
-    return _round(names, status.alerts, voice, condition, fire, truth, now, held_back=held_back)
+    def truth() -> str | None:
+        return None if status.progress is None else messages.truth(status)
+
+    return _round(_OF_BATCHES, status.alerts, voice, condition, fire, truth, now, held_back=held_back)
 
 
 def decide_account(account: AccountStatus, voice: Voice, now: datetime) -> Told:
@@ -101,9 +107,10 @@ def decide_account(account: AccountStatus, voice: Voice, now: datetime) -> Told:
             annotations=messages.account_annotations(state.name, account, voice.links, labels),
         )
 
-    truth = f"Ultravox answers for account {account.name}" if account.failing is None else None
-    names = [name for name, kind in alerts.KINDS.items() if kind.about_account]
-    return _round(names, account.alerts, voice, condition, fire, truth, now, held_back=False)
+    def truth() -> str | None:
+        return f"Ultravox answers for account {account.name}" if account.failing is None else None
+
+    return _round(_OF_ACCOUNTS, account.alerts, voice, condition, fire, truth, now, held_back=False)
 
 
 def close(standing: Iterable[AlertState], receivers: Iterable[Receiver], now: datetime) -> Told:
@@ -126,11 +133,11 @@ def close(standing: Iterable[AlertState], receivers: Iterable[Receiver], now: da
 
 def _round(
     names: Iterable[AlertName],
-    standing: Iterable[AlertState],
+    standing: tuple[AlertState, ...],
     voice: Voice,
     condition_of: _ConditionOf,
     fire: _Fire,
-    truth: str | None,
+    truth: _Truth,
     now: datetime,
     *,
     held_back: bool,
@@ -140,18 +147,21 @@ def _round(
     for name in names:
         before = present.pop(name, None)
         rule = voice.policy.rules.get(name)
+        condition = condition_of(name)
+        if before is None and not condition.holds:
+            continue  # most of all alerts, most of the time
         if rule is None:  # switched off
             if before is not None:
                 closed = close([before], voice.receivers, now)
                 spoken.said += closed.said
                 spoken.notifications += closed.notifications
                 present |= {kept.name: kept for kept in closed.alerts}
-            _pass_over(name, present, condition_of(name), now)
+            _pass_over(name, present, condition, now)
             continue
         after, reason = alerts.step(
             name,
             before,
-            condition_of(name),
+            condition,
             rule,
             now,
             held_back=held_back,
@@ -167,12 +177,14 @@ def _round(
                 )
                 speaking = replace(speaking, receivers=hearers)
             over = present[reason.superseded_by].receivers if reason.superseded_by in present else ()
-            spoken.add(speaking, reason, truth, voice.receivers, now, hear_more=over)
+            spoken.add(speaking, reason, truth(), voice.receivers, now, hear_more=over)
             if after is not None:
                 after = speaking
         if after is not None:
             present[name] = spoken.tell_newcomers(after, fire, voice.receivers, now)
-    return Told(tuple(present.values()), tuple(spoken.said), tuple(spoken.notifications))
+    left = tuple(present.values())
+    moved = bool(spoken.said) or left != standing
+    return Told(left, tuple(spoken.said), tuple(spoken.notifications), moved)
 
 
 def _pass_over(

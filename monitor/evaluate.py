@@ -297,7 +297,6 @@ def _why(state: State, facts: _Facts, around: Circumstances) -> str:
     """One clause that gives the state its numbers."""
     seen = facts.seen
     progress = words.done(seen.completed, seen.total)
-    idle = words.duration(facts.idle or 0)
     match state:
         case State.INCOMPLETE:
             return f"ended with {words.calls(seen.remaining)} not made: {progress}"
@@ -313,7 +312,7 @@ def _why(state: State, facts: _Facts, around: Circumstances) -> str:
             return f"its window opens at {words.instant(seen.window_start or seen.at)}"
         case State.STALLED:
             cap = ", with the account at its cap" if around.at_cap else ""
-            return f"no call for {idle}{cap}: {progress}"
+            return f"no call for {words.duration(facts.idle or 0)}{cap}: {progress}"
         case _:
             if around.throttle_spent:
                 return f"{around.throttle or 'its throttle is spent'}: {progress}"

@@ -9,7 +9,6 @@ why, and how well it does.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from bisect import bisect_right
@@ -103,8 +102,10 @@ def foresee(progress: Progress, window: timedelta, bound: float | None = None) -
     outlook = _outlook(progress, past, window, left, math.inf if bound is None else bound)
     end = None
     if outlook.pace > 0 and present > 0:
-        with contextlib.suppress(OverflowError):  # a pace so small that the calendar ends first
+        try:
             end = seen.at + timedelta(seconds=seen.remaining / outlook.pace)
+        except OverflowError:  # a pace so small that the calendar ends first
+            end = None
     if left is None:
         return Forecast(present, end)
     expected, margin = outlook.calls(left)
@@ -176,7 +177,7 @@ def _outlook(
     edges = [past.completed(span * part / BLOCKS) for part in range(BLOCKS, -1, -1)]
     blocks = [after - before for before, after in itertools.pairwise(edges)]
     average = sum(blocks) / BLOCKS
-    variance = sum((block - average) ** 2 for block in blocks) / (BLOCKS - 1)
+    variance = sum([(block - average) ** 2 for block in blocks]) / (BLOCKS - 1)
     unevenness = max(1.0, variance / average) if average > 0 else 1.0
     return _Outlook(min(bound, max(0.0, edges[-1] - edges[0]) / span), span, unevenness)
 

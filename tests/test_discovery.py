@@ -17,6 +17,7 @@ from test_app import Daemon
 from monitor import config, simulator
 from monitor.clock import utc_now
 from monitor.model import BatchKey, Phase, State
+from monitor.rounds.plan import AgentKey
 from monitor.simulator import Fault, FaultKind
 from monitor.ultravox import client as client_module
 from monitor.web import ReloadRefusedError
@@ -424,7 +425,7 @@ async def test_a_reload_without_discovery_closes_what_was_found_and_needs_somebo
         assert "no longer watched" in said(caplog, "alert resolved")[0].summary
         assert finder.app.rounds.discoveries() == ()
         left = {job.id.partition(":")[0] for job in finder.app.schedule._scheduler.get_jobs()}
-        assert left == {"batch", "canary", "outcomes", "probe", "prune", "round"}
+        assert left == {"canary", "outcomes", "probe", "prune", "turns"}
         text = await (await finder.session.get("/metrics")).text()
         assert finder.keys["two"].batch_id not in text
 
@@ -464,9 +465,8 @@ async def test_an_agent_whose_new_name_is_not_wanted_takes_its_batches_with_it(f
         await finder.look()
         assert finder.watched() == {"waits", "survey"}
         assert finder.status("survey").agent == "renewals-uk"
-        rounds = {job.id for job in finder.app.schedule._scheduler.get_jobs() if job.id.startswith("round:")}
-        wanted = {f"round:main/{finder.agents[name]}" for name in ("Renewals-FR", "surveys")}
-        assert rounds == wanted
+        wanted = {AgentKey("main", finder.agents[name]) for name in ("Renewals-FR", "surveys")}
+        assert finder.app.rounds._readings._turns.keys() == wanted
 
 
 async def test_a_renamed_agent_s_batches_are_spoken_of_by_its_new_name(finder):

@@ -91,7 +91,7 @@ class MovingList:
 async def read(moving, pages=None):
     told = []
     reading = Reading(AGENT)
-    await reading.read(moving, pages, Urgency.POLL, lambda key, seen: told.append((key, seen)))
+    await reading.read(moving, pages, Urgency.POLL, lambda seen: told.extend(seen.items()))
     return reading, told
 
 

@@ -390,7 +390,7 @@ class Monitor:
                     self.book.watch(
                         Watch(Target(account.name, key, batch.name, labels=(("team", "growth"),)))
                     )
-                    self.book.due(key, self.clock() + timedelta(minutes=1))
+                    self.book.statuses[key] = self.book.statuses[key].due(self.clock() + timedelta(minutes=1))
         self.runner = await web.serve(web.Settings("127.0.0.1", 0), self.surface, self.instruments)
         self.session = aiohttp.ClientSession(f"http://127.0.0.1:{self.runner.addresses[0][1]}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -18,7 +19,7 @@ from monitor.metrics import Instruments
 from monitor.model import BatchKey, FailureReason, State, Target
 from monitor.poller import Book, Poller
 from monitor.rounds import TRY_LISTING_EVERY, Plan, Rounds
-from monitor.rounds.looks import round_job
+from monitor.rounds.plan import AgentKey
 from monitor.schedule import SpreadTrigger
 from monitor.simulator import Fault, FaultKind
 from monitor.store import Store
@@ -53,7 +54,7 @@ accounts:
 """
 
 
-class Turns:
+class Jobs:
     """The face of Schedule on a moved clock: every job runs at its own instant, and is awaited there."""
 
     def __init__(self, clock):
@@ -62,9 +63,10 @@ class Turns:
         self.not_awaited = lambda job_id: False
         self.running = {}
         self.skipped = []
+        self.on_skipped = {}
 
-    def every(self, job_id, interval, job, *, first_after=None, first_not_after=None):
-        trigger, now = SpreadTrigger(job_id, interval), self.clock()
+    def every(self, job_id, interval, job, *, place=None, first_after=None, first_not_after=None):
+        trigger, now = SpreadTrigger(place or job_id, interval), self.clock()
         at = trigger.get_next_fire_time(None, now)
         if first_after is not None:
             at = now + first_after
@@ -81,10 +83,14 @@ class Turns:
     def next_run(self, job_id):
         return self.jobs[job_id][0] if job_id in self.jobs else None
 
+    def turns(self, name, job, *, on_skipped):
+        self.on_skipped[name] = on_skipped
+        return JobEach(self, name, job)
+
     async def until(self, at):
         """Let time pass, and every job have its turns."""
         while self.jobs:
-            job_id = min(self.jobs, key=self.next_run)
+            job_id = min(self.jobs, key=lambda each: (self.next_run(each), str(each)))
             due, trigger, job = self.jobs[job_id]
             if due > at:
                 break
@@ -107,6 +113,18 @@ class Turns:
         await asyncio.gather(*self.running.values(), return_exceptions=True)
 
 
+class JobEach:
+    """The face of Turns: here each key has a job of its own, whose id it is."""
+
+    def __init__(self, jobs, name, job):
+        self.jobs, self.name, self.job = jobs, name, job
+        self.once = lambda key, at: jobs.once(key, at, partial(job, key))
+        self.remove, self.next_run = jobs.remove, jobs.next_run
+
+    def every(self, key, interval, **when):
+        self.jobs.every(key, interval, partial(self.job, key), place=f"{self.name}:{key}", **when)
+
+
 class World:
     """Rounds over accounts of the pretend Ultravox."""
 
@@ -120,7 +138,7 @@ class World:
             for agent in account.agents
             for batch in agent.batches
         }
-        self.schedule = Turns(clock)
+        self.schedule = Jobs(clock)
         self.delivered = []
         self.clients = []
 
@@ -185,10 +203,18 @@ class World:
         return self.clock() - self.status(name).last_poll_at
 
     def job(self, name):
-        return f"batch:{self.keys[name]}"
+        return self.keys[name]
+
+    def account_of(self, job_id):
+        """Whom this job asks for batches, one or a page of them."""
+        match job_id:
+            case BatchKey():
+                return self.book.watches[job_id].target.account
+            case AgentKey():
+                return job_id.account
 
     def round(self, name, account="main"):
-        return round_job(account, self.keys[name].agent_id)
+        return AgentKey(account, self.keys[name].agent_id)
 
     def polls(self, account="main"):
         return self.instruments.registry.get_sample_value(
@@ -342,10 +368,10 @@ async def test_a_page_that_has_just_been_read_is_not_read_again(world):
     await world.rounds.read(name, agent_id, None)
     world.clock.move(seconds=14)
     world.pretend.requests.clear()
-    await world.rounds._round(name, agent_id)
+    await world.rounds._round(AgentKey(name, agent_id))
     assert not world.pretend.requests
     world.clock.move(seconds=2)
-    await world.rounds._round(name, agent_id)
+    await world.rounds._round(AgentKey(name, agent_id))
     assert len(world.pretend.requests) == 1
 
 
@@ -411,14 +437,14 @@ async def test_an_account_that_hangs_delays_no_other(world):
     await world.watch("x", "y", account="other")
     await world.settle()
     world.pretend.add_fault(Fault(kind=FaultKind.HANG, account="other"))
-    world.schedule.not_awaited = lambda job_id: world.rounds.polls_for(job_id) == "other"
+    world.schedule.not_awaited = lambda job_id: world.account_of(job_id) == "other"
     stuck = world.status("x").last_poll_at
     for _ in range(6):
         asked = await world.pass_time(seconds=30)
         assert (asked["list_batches"], asked["get_batch"]) == (1, 1)
         assert all(world.age(name) <= INTERVAL for name in ("a", "b", "c", "lone"))
     assert world.status("x").last_poll_at == stuck
-    assert {world.rounds.polls_for(job_id) for job_id in world.schedule.skipped} == {"other"}
+    assert {world.account_of(job_id) for job_id in world.schedule.skipped} == {"other"}
 
 
 async def test_a_batch_goes_from_one_account_to_another_with_its_history_and_nothing_of_it_stays(world):
@@ -427,7 +453,7 @@ async def test_a_batch_goes_from_one_account_to_another_with_its_history_and_not
     before = world.status("b").progress
     await world.watch("b", account="second", of="main")
     assert world.status("b").progress == before
-    assert world.rounds.polls_for(world.job("b")) == "second"
+    assert world.account_of(world.job("b")) == "second"
     polls = world.polls()
     await world.pass_time(minutes=2)
     assert world.polls() - polls == 8
@@ -448,7 +474,7 @@ async def test_what_an_account_sees_of_a_batch_that_has_just_left_it_counts_for_
     world.clients[0].list_batches = left_meanwhile
     await world.pass_time(seconds=30)
     world.clock.move(seconds=20)
-    await world.rounds._round("main", world.keys["a"].agent_id)
+    await world.rounds._round(world.round("a"))
     assert world.age("a") == timedelta(0)
     assert world.age("b") > timedelta(0)
     assert world.polls("second") == world.asked("b")
@@ -467,16 +493,17 @@ async def test_a_last_batch_that_goes_to_another_account_leaves_no_job_behind(wo
     assert world.polls() == before
 
 
-async def test_which_account_a_job_polls_for(world):
-    await world.watch("a", "b", "c", "lone")
+async def test_a_turn_that_is_skipped_counts_for_the_account_whose_batch_it_is(world):
+    await world.watch("a")
     await world.watch("x", account="other")
-    for name in ("a", "lone"):
-        assert world.rounds.polls_for(world.job(name)) == "main"
-        assert world.rounds.polls_for(world.round(name)) == "main"
-    assert world.rounds.polls_for(world.job("x")) == "other"
-    assert world.rounds.polls_for(world.round("x", "other")) == "other"
-    for job_id in ("probe:main", "discover:main", "outcomes:main", "canary", world.job("y"), "batch:", ""):
-        assert world.rounds.polls_for(job_id) is None
+    world.schedule.on_skipped["batch"](world.keys["x"])
+    world.schedule.on_skipped["round"](world.round("x", "other"))
+    world.schedule.on_skipped["batch"](world.keys["lone"])  # watched no longer
+    world.schedule.on_skipped["round"](AgentKey("gone", world.keys["x"].agent_id))
+    skipped = world.instruments.registry.get_sample_value
+    assert skipped("ultravox_monitor_polls_skipped_total", {"account": "other"}) == 2
+    assert skipped("ultravox_monitor_polls_skipped_total", {"account": "gone"}) is None
+    assert skipped("ultravox_monitor_polls_skipped_total", {"account": "main"}) == 0
 
 
 async def test_what_is_watched_no_longer_is_asked_for_no_longer(world):
@@ -539,7 +566,7 @@ async def test_what_only_discovery_looks_at_is_not_missed_on_pages_that_it_is_no
     assert asked["get_batch"] == 0
     assert asked["list_batches"] <= 8 + 2 * 2
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
-    await world.rounds._round("main", world.keys["runs"].agent_id)
+    await world.rounds._round(world.round("runs"))
     assert world.status("runs").failing.count == 1
     assert world.status("waits-long").failing is None
 
@@ -735,7 +762,7 @@ async def test_a_reading_that_is_cancelled_leaves_nothing_behind(world, monkeypa
     begun, forever = asyncio.Event(), asyncio.Event()
 
     async def pages(reading, client, pages, urgency, found):
-        found(world.keys["a"], None)
+        found({world.keys["a"]: None})
         begun.set()
         await forever.wait()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor import schedule
 from monitor.clock import utc_now
-from monitor.schedule import Schedule, SpreadTrigger, spread
+from monitor.schedule import Schedule, SpreadTrigger, Turns, spread
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 INTERVAL = timedelta(seconds=30)
@@ -54,13 +54,8 @@ def test_a_key_keeps_its_place_over_restarts():
 
 
 @pytest.fixture
-async def skipped():
-    return asyncio.Queue()
-
-
-@pytest.fixture
-async def running(skipped):
-    made = Schedule(clock=utc_now, on_skipped=skipped.put_nowait)
+async def running():
+    made = Schedule(clock=utc_now)
     made.start()
     yield made
     await made.stop(timedelta(0))
@@ -76,20 +71,6 @@ async def test_a_job_runs_at_once_when_asked_and_has_its_next_turn_on_the_grid(r
     await asyncio.wait_for(ran.wait(), 5)
     turn = running.next_run("a")
     assert (turn - datetime(1970, 1, 1, tzinfo=UTC)) % INTERVAL == spread("a", INTERVAL)
-
-
-async def test_a_job_that_still_runs_is_skipped_and_counted_not_started_twice(running, skipped):
-    started, release = [], asyncio.Event()
-
-    async def job():
-        started.append(1)
-        await release.wait()
-
-    running.every("slow", timedelta(milliseconds=20), job, first_after=timedelta(0))
-    for _ in range(3):
-        assert await asyncio.wait_for(skipped.get(), 5) == "slow"
-    assert started == [1]
-    release.set()
 
 
 async def test_a_removed_job_is_due_no_more(running):
@@ -119,7 +100,7 @@ async def test_the_guard_notices_a_clock_that_was_set(monkeypatch):
     monkeypatch.setattr(schedule, "CLOCK_CHECK", 0.01)
     offset = timedelta(0)
     noticed = asyncio.get_running_loop().create_future()
-    made = Schedule(clock=lambda: utc_now() + offset, on_skipped=lambda _: None)
+    made = Schedule(clock=lambda: utc_now() + offset)
     monkeypatch.setattr(made, "clock_was_set", lambda by: noticed.done() or noticed.set_result(by))
     made.start()
     await asyncio.sleep(0.02)
@@ -135,7 +116,7 @@ async def test_a_clock_that_was_set_forward_and_back_between_two_looks_is_notice
 ):
     """Both looks show the same clock; what ran between them is due in a week."""
     monkeypatch.setattr(schedule, "CLOCK_CHECK", 0.01)
-    made = Schedule(clock=utc_now, on_skipped=lambda _: None)
+    made = Schedule(clock=utc_now)
     made.start()
 
     async def job():
@@ -159,7 +140,7 @@ async def test_it_lives_while_the_canary_sings(running):
 
 
 async def test_it_does_not_live_before_it_was_started():
-    assert not Schedule(clock=utc_now, on_skipped=lambda _: None).alive()
+    assert not Schedule(clock=utc_now).alive()
 
 
 async def test_stopping_waits_for_what_runs(running):
@@ -174,3 +155,133 @@ async def test_stopping_waits_for_what_runs(running):
     await started.wait()
     await running.stop(timedelta(seconds=5))
     assert done == [1]
+
+
+class Moved:
+    """Turns on a clock that is moved by hand: each tick is one."""
+
+    def __init__(self):
+        self.now, self.ran, self.skipped, self.hold = NOON, [], [], None
+        self.turns = Turns("batch", self.job, clock=lambda: self.now, on_skipped=self.skipped.append)
+
+    async def job(self, key):
+        self.ran.append(key)
+        if self.hold is not None:
+            await self.hold.wait()
+
+    async def tick(self, **later):
+        self.now += timedelta(**later)
+        self.turns.tick()
+        await asyncio.sleep(0)
+        return [self.ran.pop(0) for _ in list(self.ran)]
+
+
+@pytest.fixture
+def moved():
+    return Moved()
+
+
+async def test_a_turn_comes_at_the_key_s_own_place_in_each_interval(moved):
+    moved.turns.every("a", INTERVAL)
+    first = moved.turns.next_run("a")
+    assert first == SpreadTrigger("batch:a", INTERVAL).get_next_fire_time(None, NOON)
+    moved.now = first
+    assert await moved.tick() == ["a"]
+    assert moved.turns.next_run("a") == first + INTERVAL
+    assert await moved.tick(seconds=29) == []
+    assert await moved.tick(seconds=1) == ["a"]
+
+
+async def test_all_that_are_due_are_started_at_one_tick(moved):
+    for number in range(100):
+        moved.turns.every(str(number), INTERVAL)
+    assert sorted(await moved.tick(seconds=30), key=int) == [str(number) for number in range(100)]
+
+
+async def test_of_many_turns_that_were_missed_one_is_made_up_for(moved):
+    moved.turns.every("a", INTERVAL)
+    assert await moved.tick(hours=5) == ["a"]
+    assert moved.now < moved.turns.next_run("a") <= moved.now + INTERVAL
+    assert await moved.tick() == []
+
+
+async def test_a_turn_that_comes_while_the_one_before_is_under_way_is_skipped_and_told(moved):
+    moved.hold = asyncio.Event()
+    moved.turns.every("slow", INTERVAL)
+    moved.turns.every("other", INTERVAL)
+    assert sorted(await moved.tick(seconds=30)) == ["other", "slow"]
+    assert await moved.tick(seconds=30) == []
+    assert sorted(moved.skipped) == ["other", "slow"]
+    moved.hold.set()
+    await asyncio.gather(*moved.turns.running.values())
+    assert sorted(await moved.tick(seconds=30)) == ["other", "slow"]
+
+
+async def test_what_is_given_other_turns_has_no_more_of_the_old_ones(moved):
+    moved.turns.every("a", INTERVAL)
+    moved.turns.once("a", NOON + timedelta(hours=1))
+    moved.turns.every("b", INTERVAL)
+    moved.turns.remove("b")
+    moved.turns.remove("b")
+    assert await moved.tick(minutes=59) == []
+    assert await moved.tick(minutes=1) == ["a"]
+    assert moved.turns.next_run("a") is moved.turns.next_run("b") is None
+    assert await moved.tick(hours=9) == []
+
+
+@pytest.mark.parametrize(
+    ("when", "at"),
+    [
+        ({"first_after": timedelta(seconds=3)}, NOON + timedelta(seconds=3)),
+        ({"first_not_after": timedelta(0)}, NOON),
+        ({"first_not_after": INTERVAL}, SpreadTrigger("batch:a", INTERVAL).get_next_fire_time(None, NOON)),
+    ],
+)
+async def test_the_first_turn_may_be_asked_for(moved, when, at):
+    moved.turns.every("a", INTERVAL, **when)
+    assert moved.turns.next_run("a") == at
+
+
+async def test_after_the_clock_was_set_each_has_its_next_turn_by_the_new_one(moved):
+    moved.turns.every("a", INTERVAL)
+    moved.turns.once("b", NOON + timedelta(minutes=1))
+    moved.now = NOON - timedelta(days=7)
+    moved.turns.clock_was_set()
+    assert await moved.tick(seconds=30) == ["a"]
+    assert moved.turns.next_run("b") == NOON + timedelta(minutes=1), (
+        "its instant is a date, wherever the clock is"
+    )
+
+
+async def test_a_turn_that_fails_is_told_and_the_next_one_comes(moved, caplog):
+    async def job(key):
+        raise RuntimeError("no")
+
+    moved.turns._job = job
+    moved.turns.every("a", INTERVAL)
+    await moved.tick(seconds=30)
+    assert "error of the monitor's own" in caplog.text
+    assert moved.turns.running == {}
+    assert moved.turns.next_run("a") > moved.now
+
+
+async def test_turns_that_are_moved_for_ever_leave_no_heap_of_old_ones(moved):
+    for number in range(5000):
+        moved.turns.every("a", INTERVAL, first_after=timedelta(seconds=number))
+    assert len(moved.turns._heap) < 1100
+    assert await moved.tick(seconds=4998) == []
+    assert await moved.tick(seconds=1) == ["a"]
+
+
+async def test_the_schedule_runs_turns_and_waits_for_them_at_the_end(running):
+    started, ended = asyncio.Event(), []
+
+    async def job(key):
+        started.set()
+        await asyncio.sleep(0.05)
+        ended.append(key)
+
+    running.turns("batch", job, on_skipped=ended.append).every("a", INTERVAL, first_after=timedelta(0))
+    await asyncio.wait_for(started.wait(), 5)
+    await running.stop(timedelta(seconds=5))
+    assert ended == ["a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from monitor.model.alert import AlertState, Labels
 from monitor.model.curve import NO_CURVE, Curve
@@ -67,9 +68,11 @@ class CallError(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BatchKey:
-    """What a batch is stored under. The account's name may change in the config; these cannot."""
+class BatchKey(NamedTuple):
+    """What a batch is stored under. The account's name may change in the config; these cannot.
+
+    A tuple, since every poll looks it up a dozen times: it is hashed and compared without a call into Python.
+    """
 
     agent_id: str
     batch_id: str
@@ -255,6 +258,25 @@ class Status:
     @property
     def key(self) -> BatchKey:
         return self.target.key
+
+    def due(self, at: datetime | None) -> Status:
+        """The same, to be polled next at this instant; None: no more. (`replace` would take four times as long.)"""
+        return Status(
+            self.target,
+            self.batch,
+            self.agent,
+            self.assessment,
+            self.progress,
+            self.failing,
+            self.last_success_at,
+            self.last_poll_at,
+            at,
+            self.around,
+            self.outcomes,
+            self.failed_calls,
+            self.alerts,
+            self.changes,
+        )
 
     @property
     def final_outcomes(self) -> Outcomes | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from monitor import cadence, causes, decisions, evaluate
@@ -20,6 +20,7 @@ from monitor.model import (
     AlertName,
     BatchKey,
     FailedCalls,
+    Failing,
     MessageKind,
     Observation,
     State,
@@ -31,7 +32,7 @@ from monitor.poller.book import Book
 from monitor.store import AccountRecord, BatchRecord
 from monitor.ultravox import AccountAnswer, UltravoxError
 
-__all__ = ["Account", "Book", "Poller", "close_clients"]
+__all__ = ["Account", "Book", "Poller", "Seen", "close_clients"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ EVIDENCE_FRESH = timedelta(minutes=5)
 
 OUTCOMES_PATIENCE = 10.0
 """Seconds that an end which is about to be told waits for the outcomes of its calls. Then its counts decide."""
+
+Seen = Observation | UltravoxError
 
 _UNDER_WAY = frozenset({State.RUNNING, State.STALLED, State.PAUSED, State.OVERDUE})
 
@@ -64,7 +67,7 @@ class Poller:
         if account is None:
             return False
         watch, started = self.book.watches[key], asyncio.get_running_loop().time()
-        seen: Observation | UltravoxError
+        seen: Seen
         try:
             urgency = cadence.urgency(self.book.statuses[key], watch.rules, self.book.clock())
             seen = await account.client.get_batch(key, urgency=urgency)
@@ -73,76 +76,130 @@ class Poller:
         else:
             if watch.target.agent_name is None:
                 await self.book.agent_names.ask(key.agent_id, account.client, self.book.clock())
-        return await self.take(key, seen, started)
+        return not await self.take({key: seen}, started)
 
-    async def take(self, key: BatchKey, seen: Observation | UltravoxError, started: float) -> bool:
-        """Judge what was seen of a batch, by its own poll or on a page of its agent's.
+    async def take(self, seen: Mapping[BatchKey, Seen], started: float) -> set[BatchKey]:
+        """Judge what was seen of batches, one by its own poll or many on a page, and commit it all at once.
 
-        `started`: loop seconds at which it was asked for. False: the batch is watched no longer, dropped by
-        a reload meanwhile or, an ended one, vanished.
+        `started`: loop seconds at which it was asked for. Returns those that are watched no longer: dropped
+        by a reload meanwhile or, ended ones, vanished.
         """
-        account = self.book.owner(key)
-        if account is None or key in self._gathering:
-            return account is not None
-        if isinstance(seen, Observation) and seen.throttle is not None:
-            await self._know_throttles(account)
-            if (account := self.book.owner(key)) is None:
-                return False
-        name = account.status.name
-        self.book.instruments.polls.labels(name).inc()
-        if isinstance(seen, UltravoxError):
-            self.book.instruments.poll_failures.labels(name, seen.reason.value).inc()
-        goes_on = await self._judge(key, seen)
-        if name in self.book.accounts:
-            self.book.instruments.poll_duration.labels(name).observe(
-                asyncio.get_running_loop().time() - started
-            )
-        return goes_on
+        gone: set[BatchKey] = set()
+        taken: list[tuple[BatchRecord, Told]] = []
+        waiting = []
+        for key, one in seen.items():
+            account = self.book.owner(key)
+            if account is None:
+                gone.add(key)
+            elif key in self._gathering:
+                pass
+            elif self._lacks_throttles(account, one):
+                waiting.append(self._take_later(key, one, started))
+            else:
+                after, said = self._judged(key, one)
+                if self._lacks_evidence(after, said):
+                    waiting.append(self._take_later(key, one, started))
+                elif _has_vanished(after):
+                    gone.add(key)
+                    waiting.append(self._drop(key, one, started))
+                else:
+                    self._count(account, one, started)
+                    taken.append((self._publish(after), said))
+        waiting.append(self._remember(taken))
+        for left in await asyncio.gather(*waiting):
+            gone |= left
+        return gone
 
-    async def _judge(self, key: BatchKey, seen: Observation | UltravoxError) -> bool:
-        after, told = self._judged(key, seen)
-        if self._lacks_evidence(after, told):
-            self._gathering.add(key)
-            try:
-                await self._gather(after, told)
-            finally:
-                self._gathering.discard(key)
-            if self.book.owner(key) is None:
-                return False
-            after, told = self._judged(key, seen)
-        _log_change(self.book.statuses[key], after)
+    async def _take_later(self, key: BatchKey, seen: Seen, started: float) -> set[BatchKey]:
+        """The same for one that cannot be judged before something else is known."""
+        self._gathering.add(key)
+        try:
+            if (account := self.book.owner(key)) is not None and self._lacks_throttles(account, seen):
+                await self._know_throttles(account)
+            if self.book.owner(key) is not None:
+                after, said = self._judged(key, seen)
+                if self._lacks_evidence(after, said):
+                    await self._gather(after, said)
+        finally:
+            self._gathering.discard(key)
+        if (account := self.book.owner(key)) is None:
+            return {key}
+        after, said = self._judged(key, seen)
         if _has_vanished(after):
+            return await self._drop(key, seen, started)
+        self._count(account, seen, started)
+        return await self._remember([(self._publish(after), said)])
+
+    async def _drop(self, key: BatchKey, seen: Seen, started: float) -> set[BatchKey]:
+        if (account := self.book.owner(key)) is not None:
+            self._count(account, seen, started)
             await self.book.unwatch([key])
-            return False
+        return {key}
+
+    async def _remember(self, taken: list[tuple[BatchRecord, Told]]) -> set[BatchKey]:
+        """Commit where an alert has moved. The others are only noted: a restart would see them anew."""
+        moved = [(record, told) for record, told in taken if told.moved]
+        self.book.store.note(record for record, told in taken if not told.moved)
+        if moved:
+            records, told = zip(*moved, strict=True)
+            await self.book.commit(batches=records, told=told)
+        return set()
+
+    def _count(self, account: Account, seen: Seen, started: float) -> None:
+        name, instruments = account.status.name, self.book.instruments
+        instruments.polls.labels(name).inc()
+        if isinstance(seen, UltravoxError):
+            instruments.poll_failures.labels(name, seen.reason.value).inc()
+        instruments.poll_duration.labels(name).observe(asyncio.get_running_loop().time() - started)
+
+    def _publish(self, after: Status) -> BatchRecord:
+        """From now on this is what is known of the batch. What is to be remembered of it."""
+        key = after.key
+        _log_change(self.book.statuses[key], after)
+        after = after.due(self.book.next_look(after))
         self.book.statuses[key] = after
         if account := self.book.accounts.get(after.target.account):
             account.note_throttle(after)
-        await self.book.commit(batches=(BatchRecord.of(after),), told=(told,))
-        return True
+        return BatchRecord.of(after)
 
-    def _judged(self, key: BatchKey, seen: Observation | UltravoxError) -> tuple[Status, Told]:
+    def _judged(self, key: BatchKey, seen: Seen) -> tuple[Status, Told]:
         """What is believed of a batch after this, and what is to be said of it."""
         now, watch, before = self.book.clock(), self.book.watches[key], self.book.statuses[key]
         account = self.book.accounts[watch.target.account]
-        after = replace(before, last_poll_at=now)
+        progress, around, news = before.progress, before.around, isinstance(seen, Observation)
+        failing: Failing | None = None
+        succeeded: datetime | None = now
         if isinstance(seen, Observation):
             around = account.around(before, seen, self.book.statuses)
             progress = evaluate.observe(before.progress, seen, watch.rules, around)
-            after = replace(after, progress=progress, failing=None, last_success_at=now, around=around)
         else:
             failing = evaluate.failed(before.failing, seen.reason, str(seen), now)
-            after = replace(after, failing=failing)
-        assessment = evaluate.assess(after.progress, after.failing, watch.rules, after.around)
-        changes = evaluate.changed(before.changes, assessment, now)
-        after = self.book.named(replace(after, assessment=assessment, changes=changes))
-        told = decisions.decide_batch(
-            after,
-            account.status,
-            self.book.voice(watch.policy),
+            succeeded = before.last_success_at
+        assessment = evaluate.assess(progress, failing, watch.rules, around)
+        batch, agent = self.book.names(before.target, progress, before)
+        after = Status(
+            before.target,
+            batch,
+            agent,
+            assessment,
+            progress,
+            failing,
+            succeeded,
             now,
-            news=isinstance(seen, Observation),
+            before.next_poll_at,
+            around,
+            before.outcomes,
+            before.failed_calls,
+            before.alerts,
+            evaluate.changed(before.changes, assessment, now),
         )
-        return replace(after, alerts=told.alerts), told
+        told = decisions.decide_batch(after, account.status, self.book.voice(watch.policy), now, news=news)
+        return (replace(after, alerts=told.alerts) if told.moved else after), told
+
+    def _lacks_throttles(self, account: Account, seen: Seen) -> bool:
+        """Whether a throttled batch is to be judged before the rules of throttles were asked for."""
+        throttled = isinstance(seen, Observation) and seen.throttle is not None
+        return throttled and (account.first_reading is None or not account.first_reading.done())
 
     async def _know_throttles(self, account: Account) -> None:
         """Before a throttled batch is judged for the first time: the rules, if they can be had soon."""

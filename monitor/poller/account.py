@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from monitor import evaluate, throttles
 from monitor.alerts import Policy
+from monitor.evaluate import NO_CIRCUMSTANCES
 from monitor.model import AccountStatus, BatchKey, Circumstances, Observation, Status, Throttle
 from monitor.ultravox import AccountAnswer, Client, UltravoxError
 
@@ -53,6 +54,8 @@ class Account:
         """What is true around a batch that was just seen like this."""
         at_cap = self.status.at_cap
         most = self.calls_per_second if at_cap else None
+        if seen.throttle is None and not at_cap:
+            return NO_CIRCUMSTANCES
         if seen.throttle is None:
             return Circumstances(at_cap=at_cap, most_calls_per_second=most)
         throttle, known = self.throttle(seen.throttle), before.progress

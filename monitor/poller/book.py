@@ -19,7 +19,7 @@ from monitor.clock import Clock
 from monitor.decisions import Told, Voice
 from monitor.messages import Links
 from monitor.metrics import Instruments
-from monitor.model import AccountStatus, BatchKey, Notification, Status
+from monitor.model import AccountStatus, BatchKey, Notification, Progress, Status, Target
 from monitor.poller.account import Account
 from monitor.poller.names import AgentNames
 from monitor.routing import Receiver
@@ -55,6 +55,9 @@ class Book:
     watches: dict[BatchKey, Watch] = field(default_factory=dict)
     statuses: dict[BatchKey, Status] = field(default_factory=dict)
     agent_names: AgentNames = field(default_factory=AgentNames)
+    next_look: Callable[[Status], datetime | None] = lambda status: (
+        status.next_poll_at
+    )  # who polls says when next
     _remembered: dict[BatchKey, BatchRecord] = field(default_factory=dict)
     _remembered_accounts: dict[str, AccountRecord] = field(default_factory=dict)
     _ends_since: datetime | None = None
@@ -147,10 +150,6 @@ class Book:
             if record.account == account and record.dropped_at is None
         )
 
-    def due(self, key: BatchKey, at: datetime | None) -> None:
-        """Note when the batch is to be looked at next; None: no more."""
-        self.statuses[key] = replace(self.statuses[key], next_poll_at=at)
-
     async def unwatch(self, keys: Iterable[BatchKey]) -> None:
         """Watch these no longer: close their alerts, drop their series, keep their history a while."""
         dropped = []
@@ -226,10 +225,22 @@ class Book:
 
     def named(self, status: Status) -> Status:
         """The same under the name that people read."""
-        key, target = status.key, status.target
+        batch, agent = self.names(status.target, status.progress)
+        return replace(status, agent=agent, batch=batch)
+
+    def names(
+        self, target: Target, progress: Progress | None, before: Status | None = None
+    ) -> tuple[str, str]:
+        """What people call a batch, and its agent. `before`: what they called it, where that may still be true."""
+        key = target.key
         agent = target.agent_name or self.agent_names.get(key.agent_id) or key.agent_id[:8]
-        seen = status.progress.last if status.progress else None
-        batch = target.name
-        if batch is None and seen is not None:
-            batch = words.batch_name(agent, seen.window_start or seen.created, key.batch_id)
-        return replace(status, agent=agent, batch=batch or f"{agent} {key.batch_id[:8]}")
+        if target.name is not None:
+            return target.name, agent
+        if progress is None:
+            return f"{agent} {key.batch_id[:8]}", agent
+        began = progress.last.window_start or progress.last.created
+        known = before.progress.last if before is not None and before.progress is not None else None
+        unmoved = known is not None and began == (known.window_start or known.created)
+        if before is not None and unmoved and agent == before.agent:
+            return before.batch, agent  # all that it is made of is as it was
+        return words.batch_name(agent, began, key.batch_id), agent

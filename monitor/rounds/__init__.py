@@ -15,11 +15,11 @@ from datetime import timedelta
 from monitor import cadence
 from monitor.clock import Clock
 from monitor.model import BatchKey, DiscoveryStatus, FailureReason, Urgency
-from monitor.poller import Poller
+from monitor.poller import Poller, Seen
 from monitor.rounds.discovery import Explorer
 from monitor.rounds.listing import Reading
-from monitor.rounds.looks import Looks, Seen, round_job
-from monitor.rounds.plan import AccountRounds, AgentRounds, Plan
+from monitor.rounds.looks import Looks
+from monitor.rounds.plan import AccountRounds, AgentKey, AgentRounds, Plan
 from monitor.schedule import Schedule, spread
 from monitor.targets import Discovery, Watch
 from monitor.ultravox import UltravoxError
@@ -47,7 +47,14 @@ class Rounds:
         self.clock = clock
         self.accounts: dict[str, AccountRounds] = {}
         self.agents: dict[tuple[str, str], AgentRounds] = {}
-        self.looks = Looks(schedule, poller, clock=clock, on_gone=self._forget)
+        self._readings = schedule.turns("round", self._round, on_skipped=self._skipped)
+        self.looks = Looks(
+            schedule,
+            poller,
+            clock=clock,
+            next_reading=lambda name, agent_id: self._readings.next_run(AgentKey(name, agent_id)),
+            on_gone=self._forget,
+        )
         self._discovery = Explorer(self)
 
     # What is watched
@@ -148,11 +155,6 @@ class Rounds:
         explored = {name for name, account in self.accounts.items() if account.plan.discovery is not None}
         return self.book.watches.keys() <= self.looks.attempted and explored <= self._discovery.tried
 
-    def polls_for(self, job_id: str) -> str | None:
-        """The account whose batches a job looks at; None: it looks at none."""
-        rounds = (name for name, agent_id in self.agents if round_job(name, agent_id) == job_id)
-        return next(rounds, None) or self.looks.account_of(job_id)
-
     def _forget(self, key: BatchKey) -> None:
         self.looks.forget(key)
         for account in self.accounts.values():
@@ -177,7 +179,7 @@ class Rounds:
         wanted = (account.wanted if account else None) or frozenset()
         if not self.agents[name, agent_id].keys and agent_id not in wanted:
             del self.agents[name, agent_id]
-            self._schedule.remove(round_job(name, agent_id))
+            self._readings.remove(AgentKey(name, agent_id))
 
     # Pages
 
@@ -190,11 +192,16 @@ class Rounds:
 
     def _arrange_round(self, name: str, agent_id: str) -> None:
         interval = self.accounts[name].plan.interval
-        self._schedule.every(round_job(name, agent_id), interval, lambda: self._round(name, agent_id))
+        self._readings.every(AgentKey(name, agent_id), interval)
 
-    async def _round(self, name: str, agent_id: str) -> None:
+    def _skipped(self, of: AgentKey) -> None:
+        if of.account in self.book.accounts:
+            self.book.instruments.polls_skipped.labels(of.account).inc()
+
+    async def _round(self, of: AgentKey) -> None:
         """Read as many pages of this agent's batches as spare more requests than they cost."""
-        agent, now = self.agents.get((name, agent_id)), self.clock()
+        name, agent_id = of
+        agent, now = self.agents.get(of), self.clock()
         if agent is None or name not in self.accounts or agent.reading.locked():
             return
         interval = self.accounts[name].plan.interval
@@ -211,12 +218,11 @@ class Rounds:
 
     def _due(self, agent: AgentRounds) -> list[BatchKey]:
         """The agent's batches that are to be looked at once an interval."""
-        watches, statuses, now = self.book.watches, self.book.statuses, self.clock()
+        watches, interval = self.book.watches, self.looks.interval
         return [
             key
             for key in agent.keys
-            if key in watches
-            and cadence.look(statuses[key], watches[key].rules, now).interval == watches[key].rules.interval
+            if (watch := watches.get(key)) is not None and interval(key) == watch.rules.interval
         ]
 
     async def read(self, name: str, agent_id: str, pages: int | None) -> Reading:
@@ -233,7 +239,7 @@ class Rounds:
                     account.client,
                     pages,
                     self._urgency(agent),
-                    lambda key, seen: taking.append(asyncio.create_task(self.take(name, key, seen, started))),
+                    lambda seen: taking.append(asyncio.create_task(self.take(name, seen, started))),
                 )
                 await asyncio.gather(*taking)
             finally:  # at the end of the process, none of them outlives this
@@ -258,25 +264,29 @@ class Rounds:
         if failure is not None:
             logger.debug("list of batches cannot be read", extra={"account": name, "error": str(failure)})
         if failure is not None and failure.again_helps and failure.reason is not FailureReason.BAD_RESPONSE:
-            await asyncio.gather(*(self.take(name, key, failure, started) for key in missed))
+            await self.take(name, dict.fromkeys(missed, failure), started)
         else:
             await asyncio.gather(*(self.looks.poll(key) for key in missed))
 
-    async def take(self, name: str, key: BatchKey, seen: Seen, started: float) -> None:
-        watch = self.book.watches.get(key)
-        if watch is not None and watch.target.account == name:
-            await self.looks.take(key, seen, started)
+    async def take(self, name: str, seen: Mapping[BatchKey, Seen], started: float) -> None:
+        """Judge what this account has seen of batches, of those that it still watches."""
+        watches = self.book.watches
+        own = {
+            key: one
+            for key, one in seen.items()
+            if (watch := watches.get(key)) is not None and watch.target.account == name
+        }
+        await self.looks.take(own, started)
 
     def _urgency(self, agent: AgentRounds) -> Urgency:
-        watches, now = self.book.watches, self.clock()
-        return min(
-            (
-                cadence.urgency(self.book.statuses[key], watches[key].rules, now)
-                for key in agent.keys
-                if key in watches
-            ),
-            default=Urgency.LATER,
-        )
+        """That of the most urgent batch on the list."""
+        watches, found = self.book.watches, Urgency.LATER
+        for key in agent.keys & watches.keys():
+            status, rules = self.book.statuses[key], watches[key].rules
+            found = min(found, cadence.urgency_of(status, rules, self.looks.interval(key)))
+            if found is Urgency.ALARM:
+                break
+        return found
 
     def _replan(self, name: str, agent_id: str, agent: AgentRounds) -> None:
         """Decide how many pages are worth reading each interval, and which batches need no job of their own."""
@@ -294,9 +304,8 @@ class Rounds:
         discovery, listed = account.plan.discovery, agent_id in (account.wanted or ()) and not account.failing
         if discovery is not None and listed and agent.complete_at is not None:
             # The whole list is read that often anyway.
-            watches, statuses, now = self.book.watches, self.book.statuses, self.clock()
-            for key in agent.keys & agent.page_of.keys() & watches.keys():
-                wanted = cadence.look(statuses[key], watches[key].rules, now).interval
+            for key in agent.keys & agent.page_of.keys() & self.book.watches.keys():
+                wanted = self.looks.interval(key)
                 if wanted is None or wanted >= discovery.interval:
                     covered.setdefault(key, discovery.interval)
         self.looks.cover(covered, agent.keys)

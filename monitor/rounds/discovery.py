@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -16,9 +16,9 @@ from monitor import targets
 from monitor.clock import Clock
 from monitor.conditions import FORGET_GONE_AFTER
 from monitor.model import BatchKey, DiscoveryStatus, Observation, State
-from monitor.poller import Book
+from monitor.poller import Book, Seen
 from monitor.rounds.listing import Reading
-from monitor.rounds.looks import Looks, Seen
+from monitor.rounds.looks import Looks
 from monitor.rounds.plan import AccountRounds, AgentRounds
 from monitor.targets import Discovery, Watch
 from monitor.ultravox import UltravoxError
@@ -39,7 +39,7 @@ class Host(Protocol):
     async def unwatch(self, keys: Iterable[BatchKey]) -> None: ...
     def look_soon(self, watch: Watch) -> None: ...
     async def read(self, name: str, agent_id: str, pages: int | None) -> Reading: ...
-    async def take(self, name: str, key: BatchKey, seen: Seen, started: float) -> None: ...
+    async def take(self, name: str, seen: Mapping[BatchKey, Seen], started: float) -> None: ...
     def agent_of(self, name: str, agent_id: str) -> AgentRounds: ...
     def replan_all(self, name: str) -> None: ...
     def forget_idle_agents(self, name: str) -> None: ...
@@ -152,7 +152,7 @@ class Explorer:
         for key in found.added:
             self._host.watch(discovery.watch(name, key), found=True, soon=False)
         await self._host.unwatch(found.dropped)
-        await asyncio.gather(*(self._host.take(name, key, listed[key], started) for key in found.added))
+        await self._host.take(name, {key: listed[key] for key in found.added}, started)
         if found.added or found.dropped:
             fields = {"account": name, "agent": self._host.book.agent_names.get(reading.agent_id)}
             logger.info(

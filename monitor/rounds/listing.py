@@ -8,12 +8,12 @@ did not meet may still be there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from monitor.model import BatchKey, Urgency
-from monitor.rounds.looks import Seen
+from monitor.poller import Seen
 from monitor.ultravox import Client, UltravoxError
 
 
@@ -45,18 +45,17 @@ class Reading:
         client: Client,
         pages: int | None,
         urgency: Urgency,
-        on_seen: Callable[[BatchKey, Seen], None],
+        on_seen: Callable[[Mapping[BatchKey, Seen]], None],
     ) -> None:
-        """Read so many pages, or all (None); `on_seen` hears of each batch at once, the first time it is met."""
+        """Read so many pages, or all (None); `on_seen` hears of each page at once: of the batches that were not met before."""
         try:
             async with aclosing(client.list_batches(self.agent_id, urgency=urgency)) as reading:
                 async for page in reading:
-                    for batch_id, seen in page.batches.items():
-                        key = BatchKey(self.agent_id, batch_id)
-                        if key not in self.seen:
-                            self.page_of[key] = self.pages
-                            on_seen(key, seen)
-                        self.seen[key] = seen
+                    met = {BatchKey(self.agent_id, batch_id): seen for batch_id, seen in page.batches.items()}
+                    new = {key: seen for key, seen in met.items() if key not in self.seen}
+                    self.page_of |= dict.fromkeys(new, self.pages)
+                    self.seen |= met
+                    on_seen(new)
                     self._entries += page.entries
                     self._totals.add(page.total)
                     self.pages += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from monitor.model import BatchKey
 from monitor.targets import Discovery
@@ -19,6 +20,16 @@ class Plan:
     outcomes_interval: timedelta
     requests_per_second: float
     discovery: Discovery | None
+
+
+class AgentKey(NamedTuple):
+    """Whose list of batches is read, and with whose key."""
+
+    account: str
+    agent_id: str
+
+    def __str__(self) -> str:
+        return f"{self.account}/{self.agent_id}"
 
 
 @dataclass(slots=True)

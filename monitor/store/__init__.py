@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 COMMIT_PATIENCE = 2.0
 """Seconds a commit waits for the disk. After that its change is still written, in order, but nobody waits."""
+
+NOTED_WITHIN = 5.0
+"""Seconds after which at the latest it is written what was noted: so much of what was seen a kill may undo."""
 
 CLOSE_PATIENCE = timedelta(seconds=5)
 """How long closing waits for the disk."""
@@ -82,6 +86,7 @@ class Store:
         self._pending = _Pending()
         self._ticket: asyncio.Future[bool] | None = None  # of the transaction that takes what is pending
         self._writer: asyncio.Task[None] | None = None
+        self._noted: asyncio.TimerHandle | None = None
         self._late = False
         self._closed = False
 
@@ -109,6 +114,15 @@ class Store:
         """
         self._pending.add(change)
         return await self._written()
+
+    def note(self, batches: Iterable[BatchRecord]) -> None:
+        """Have these written together with what comes next, within NOTED_WITHIN: nobody waits for them.
+
+        For observations that change nothing but numbers: after a kill, the next one tells as much.
+        """
+        self._pending.batches.update((record.key, record) for record in batches)
+        if self._noted is None and not self._closed:
+            self._noted = asyncio.get_running_loop().call_later(NOTED_WITHIN, self._write_noted)
 
     async def prune(self) -> None:
         """Delete what has been kept long enough. Also another try for what could not be written."""
@@ -144,6 +158,8 @@ class Store:
         if self._closed:
             return
         self._closed = True
+        if self._noted is not None:
+            self._noted.cancel()
         loop = asyncio.get_running_loop()
         until = loop.time() + patience.total_seconds()
         if self._pending and (self._writer is None or self._writer.done()):
@@ -155,6 +171,11 @@ class Store:
         closing = loop.run_in_executor(self._thread, self._file.close)
         await asyncio.wait({closing}, timeout=max(0.0, until - loop.time()))
         self._thread.shutdown(wait=False)
+
+    def _write_noted(self) -> None:
+        self._noted = None
+        if self._pending and (self._writer is None or self._writer.done()):
+            self._writer = asyncio.create_task(self._write_pending())
 
     async def _written(self) -> bool:
         """Wait for the transaction that takes what is pending now, if there is one to wait for."""

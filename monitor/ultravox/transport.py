@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -102,6 +103,7 @@ class Transport:
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None  # as the environment had it when the session began
         self._asking = 0  # requests under way, those that wait for their turn included
         self._retired = False
 
@@ -162,7 +164,7 @@ class Transport:
                     params=query,
                     headers={"X-API-Key": self._settings.api_key.get_secret_value()},
                     allow_redirects=False,
-                    proxy=proxy_for(url),
+                    proxy=self._proxy,
                 ) as response,
             ):
                 status, now = response.status, self._clock()
@@ -184,6 +186,7 @@ class Transport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
+            self._proxy = proxy_for(self._settings.base_url)
             self._session = aiohttp.ClientSession(
                 # Not aiohttp's 100 connections: as many requests that hang would hold up all that do not.
                 # No more are open than the limiter lets start within one timeout.
@@ -253,6 +256,9 @@ class Transport:
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     """The body, if it is not absurdly long; what it unpacks to counts, so that a small bomb is none."""
+    length = response.content_length
+    if length is not None and length <= BODY_LIMIT and "Content-Encoding" not in response.headers:
+        return await response.read()  # it has no more than it says
     parts, size = [], 0
     async for part in response.content.iter_chunked(64 * 1024):
         size += len(part)
@@ -285,12 +291,17 @@ def clock_skew(date: str | None, now: datetime, elapsed: float) -> timedelta | N
     if date is None:
         return None
     try:
-        told = parsedate_to_datetime(date)
+        told = _instant(date)
         if told.year not in CLOCK_YEARS:
             return None
-        if told.tzinfo is None:
-            told = told.replace(tzinfo=UTC)
         skew = told - (now - timedelta(seconds=elapsed / 2))
     except (ValueError, OverflowError):  # a zone may be absurd
         return None
     return timedelta(0) if abs(skew) <= CLOCK_TOLERANCE else timedelta(seconds=round(skew.total_seconds()))
+
+
+@lru_cache(maxsize=16)
+def _instant(date: str) -> datetime:
+    """All answers of one second tell the same. ValueError."""
+    told = parsedate_to_datetime(date)
+    return told if told.tzinfo is not None else told.replace(tzinfo=UTC)

@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,6 +31,8 @@ from aiohttp import web
 from prometheus_client.core import Metric
 
 from monitor import app, config, metrics, simulator
+from monitor.model import BatchKey
+from monitor.rounds.plan import AgentKey
 from monitor.schedule import SpreadTrigger
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -109,6 +112,8 @@ faults:
   - {endpoint: any, account: agency, share: 0.004, kind: server_error, status: 502}
 """
 
+Key = BatchKey | AgentKey
+
 CRM_IS_DOWN = (START + timedelta(hours=5, minutes=20), START + timedelta(hours=5, minutes=48))
 
 
@@ -122,10 +127,29 @@ class Clock:
         return self.now
 
 
+class JobEach:
+    """schedule.Turns, as a job each."""
+
+    def __init__(self, jobs: Jumping, name: str, job: Callable[[Key], Awaitable[None]]) -> None:
+        self._jobs, self._name, self._job = jobs, name, job
+
+    def every(self, key: Key, interval: timedelta, **when: timedelta | None) -> None:
+        self._jobs.every(f"{self._name}:{key}", interval, partial(self._job, key), **when)
+
+    def once(self, key: Key, at: datetime) -> None:
+        self._jobs.once(f"{self._name}:{key}", at, partial(self._job, key))
+
+    def remove(self, key: Key) -> None:
+        self._jobs.remove(f"{self._name}:{key}")
+
+    def next_run(self, key: Key) -> datetime | None:
+        return self._jobs.next_run(f"{self._name}:{key}")
+
+
 class Jumping:
     """schedule.Schedule's jobs in the same order and at the same instants, on a clock that jumps to the next."""
 
-    def __init__(self, *, clock: Clock, on_skipped: Callable[[str], None]) -> None:
+    def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._jobs: dict[str, tuple[datetime, SpreadTrigger | None, Callable[[], Awaitable[None]]]] = {}
 
@@ -154,6 +178,11 @@ class Jumping:
 
     def next_run(self, job_id: str) -> datetime | None:
         return self._jobs[job_id][0] if job_id in self._jobs else None
+
+    def turns(
+        self, name: str, job: Callable[[Key], Awaitable[None]], *, on_skipped: Callable[[Key], None]
+    ) -> JobEach:
+        return JobEach(self, name, job)
 
     def start(self) -> None:
         pass

@@ -1,29 +1,28 @@
-"""When things run: one APScheduler job for each batch and account, spread out, on time, never piled up.
+"""When things run: APScheduler jobs, spread out, on time, never piled up. Turns of many small things share one.
 
-This file knows nothing of batches; a job is an id and a coroutine function. Jobs await their work,
+Nothing here knows of batches; a job is an id and a coroutine function. Jobs await their work,
 so a job that is still running when it is due again is skipped and counted, never started twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 
 from monitor.clock import Clock
+from monitor.schedule.grid import SpreadTrigger, spread
+from monitor.schedule.turns import TICK, Key, Turns
+
+__all__ = ["Schedule", "SpreadTrigger", "Turns", "spread"]
 
 logger = logging.getLogger(__name__)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 CLOCK_CHECK = 1.0
 """Seconds between two looks at whether the wall clock still runs with the loop's."""
@@ -37,40 +36,13 @@ CANARY_DEAD_AFTER = 30.0
 """Seconds without a canary after which the scheduler is not believed to live."""
 
 
-def spread(key: str, interval: timedelta) -> timedelta:
-    """Where in the interval this key has its place: the same after a restart, even over all keys."""
-    microseconds = interval // _MICROSECOND
-    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % microseconds) * _MICROSECOND
-
-
-class SpreadTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
-    """Fires on a grid: every `interval`, at the key's own place in it. No drift: instants are counted, not added.
-
-    The next instant is strictly later than both the previous one and now. So the machine that slept
-    through a thousand of them runs one, and does not walk through the rest.
-    """
-
-    def __init__(self, key: str, interval: timedelta) -> None:
-        self.interval = interval
-        self.offset = spread(key, interval)
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        """APScheduler's question: the first instant of the grid after `previous` and `now`."""
-        after = now if previous is None else max(previous, now)
-        steps = (after - _EPOCH - self.offset) // self.interval + 1
-        return _EPOCH + self.offset + steps * self.interval
-
-    def __str__(self) -> str:
-        return f"every {self.interval} at +{self.offset}"
-
-
 class Schedule:
-    """The jobs. `on_skipped` hears the id of a job whose turn came while it was still running."""
+    """The jobs, and the turns."""
 
-    def __init__(self, *, clock: Clock, on_skipped: Callable[[str], None]) -> None:
+    def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._on_skipped = on_skipped
         self._running: set[asyncio.Task[Any]] = set()
+        self._turns: list[Turns[Any]] = []
         self._guard: asyncio.Task[None] | None = None
         self._canary_at: float | None = None
         self._stopping = False
@@ -79,7 +51,6 @@ class Schedule:
             # The default grace of one second silently drops what is due while the loop is busy.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        self._scheduler.add_listener(self._skipped, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
         """Start running jobs, in the running loop."""
@@ -132,6 +103,19 @@ class Schedule:
 
         self._scheduler.add_job(run, trigger, id=job_id, replace_existing=True, **options)
 
+    def turns(
+        self, name: str, job: Callable[[Key], Awaitable[None]], *, on_skipped: Callable[[Key], None]
+    ) -> Turns[Key]:
+        """Turns of many small things of this name, all on one job."""
+        made = Turns(name, job, clock=self._clock, on_skipped=on_skipped)
+
+        async def tick() -> None:
+            made.tick()
+
+        self._turns.append(made)
+        self.every(f"turns:{name}", TICK, tick)
+        return made
+
     def remove(self, job_id: str) -> None:
         """Run it no more; a run under way ends by itself."""
         if self._scheduler.get_job(job_id) is not None:
@@ -157,8 +141,9 @@ class Schedule:
             return
         self._stopping = True
         self._scheduler.pause()
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=patience.total_seconds())
+        running = self._running.union(*(turns.running.values() for turns in self._turns))
+        if running:
+            _, late = await asyncio.wait(running, timeout=patience.total_seconds())
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -166,9 +151,6 @@ class Schedule:
 
     async def _canary(self) -> None:
         self._canary_at = asyncio.get_running_loop().time()
-
-    def _skipped(self, event: Any) -> None:
-        self._on_skipped(event.job_id)
 
     async def _watch_clock(self) -> None:
         """APScheduler's due times are wall clock: after a jump, give every job a due time by the new clock."""
@@ -190,3 +172,5 @@ class Schedule:
         now = self._clock()
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=job.trigger.get_next_fire_time(None, now) or now)
+        for turns in self._turns:
+            turns.clock_was_set()
