@@ -278,7 +278,7 @@ def _firing(
     if condition.holds is None:
         return before, None
     if condition.holds:
-        after = replace(before, clear_since=None)
+        after = before if before.clear_since is None else replace(before, clear_since=None)
         told = before.notified_at or before.since
         if rule.repeat_every is not None and now - told >= rule.repeat_every:
             return replace(after, notified_at=now), Reason(MessageKind.REMINDER)

@@ -10,7 +10,7 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from monitor.model import Curve, Point
+from monitor.model import Curve
 
 
 def spared(ages: Sequence[float], fineness: int) -> list[int]:
@@ -40,33 +40,41 @@ def traced(curve: Curve, at: float, completed: int) -> Curve:
     those that it contradicts.
     """
     size = len(curve)
-    if size and curve[-1].at >= at:
-        return Curve.of([point for point in curve if point.at < at]).then(at, completed)
-    if size > 1 and curve[-1].completed == curve[-2].completed == completed:
-        return curve.first(size - 1).then(at, completed)
+    if size:
+        latest = curve[-1]
+        if latest.at >= at:
+            return Curve.of([point for point in curve if point.at < at]).then(at, completed)
+        if latest.completed == completed and size > 1 and curve[-2].completed == completed:
+            return curve.first(size - 1).then(at, completed)
     curve = curve.then(at, completed)
     return curve if size < MOST_POINTS else _shaped(curve)
 
 
 def _shaped(curve: Curve) -> Curve:
-    """As few points as are to be kept, those in which the curve bends most (Visvalingam)."""
-    points = list(curve)
-    bends = [_bend(*points[index - 1 : index + 2]) for index in range(1, len(points) - 1)]
-    while len(points) > FEWEST_POINTS:
-        index = bends.index(min(bends)) + 1
-        del points[index], bends[index - 1]
-        for beside in (index - 1, index):
-            if 0 < beside < len(points) - 1:
-                bends[beside - 1] = _bend(*points[beside - 1 : beside + 2])
-    return Curve.of(points)
+    """As few points as are to be kept, without those where the curve bends least (Visvalingam's measure).
 
-
-def _bend(before: Point, here: Point, after: Point) -> float:
-    """Twice the area between the curve with and without the point in the middle (Visvalingam's measure)."""
-    return abs(
-        (here.at - before.at) * (after.completed - before.completed)
-        - (after.at - before.at) * (here.completed - before.completed)
-    )
+    Several go in one round, never two neighbours: how far the one bends the curve depends on the other.
+    """
+    ats, counts = map(list, curve.columns())
+    while (spare := len(ats) - FEWEST_POINTS) > 0:
+        bends = [
+            # Twice the area between the curve with and without the point in the middle.
+            abs((at - at_before) * (after - before) - (at_after - at_before) * (count - before))
+            for at_before, before, at, count, at_after, after in zip(
+                ats, counts, ats[1:], counts[1:], ats[2:], counts[2:], strict=False
+            )
+        ]
+        least = sorted(bends)[spare - 1]
+        kept, went = [0], False
+        for index, bend in enumerate(bends, start=1):
+            went = spare > 0 and not went and bend <= least
+            if went:
+                spare -= 1
+            else:
+                kept.append(index)
+        kept.append(len(ats) - 1)
+        ats, counts = [ats[index] for index in kept], [counts[index] for index in kept]
+    return Curve.through(ats, counts)
 
 
 def completed_at(curve: Curve, at: float) -> float:

@@ -61,6 +61,10 @@ class Told:
     moved: bool = True  # whether an alert stands otherwise than before, or something is said
 
 
+QUIET = Told(moved=False)
+"""Nothing stands, nothing is said."""
+
+
 def decide_batch(
     status: Status,
     account: AccountStatus,
@@ -74,6 +78,8 @@ def decide_batch(
     `news`: whether this step comes from a good observation; without one only the alerts that are
     about failing polls move.
     """
+    if conditions.quiet(voice.policy, status):
+        return QUIET
     held_back = any(state.phase is Phase.FIRING for state in account.alerts)
 
     def condition(name: AlertName) -> Condition:

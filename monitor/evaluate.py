@@ -187,7 +187,7 @@ def failed(before: Failing | None, reason: FailureReason, message: str, now: dat
     return Failing(min(before.since, now), before.count + 1, streak, reason, message, not_found_since)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Facts:
     """What the table of states is asked about."""
 

@@ -151,7 +151,7 @@ def _idle(progress: Progress) -> timedelta:
     return timedelta(0) if started is None else progress.last.at - started
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Outlook:
     """What the time looked back on says of the time ahead."""
 
@@ -174,15 +174,17 @@ def _outlook(
     made = progress.best_completed - past.counts[0]
     done_in = progress.last.remaining * past.lived / made if made else math.inf
     span = min(past.lived, max(window.total_seconds(), done_in if left is None else left))
-    edges = [past.completed(span * part / BLOCKS) for part in range(BLOCKS, -1, -1)]
-    blocks = [after - before for before, after in itertools.pairwise(edges)]
-    average = sum(blocks) / BLOCKS
-    variance = sum([(block - average) ** 2 for block in blocks]) / (BLOCKS - 1)
+    edges = past.edges(span)
+    whole = edges[-1] - edges[0]
+    average = whole / BLOCKS
+    variance = sum([(after - before - average) ** 2 for before, after in itertools.pairwise(edges)]) / (
+        BLOCKS - 1
+    )
     unevenness = max(1.0, variance / average) if average > 0 else 1.0
-    return _Outlook(min(bound, max(0.0, edges[-1] - edges[0]) / span), span, unevenness)
+    return _Outlook(min(bound, max(0.0, whole) / span), span, unevenness)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Past:
     """The curve, unpacked, up to the latest observation."""
 
@@ -200,10 +202,18 @@ class _Past:
 
     def completed(self, ago: float) -> float:
         """Calls completed so many seconds of expected time ago, read between two points of the curve."""
-        ats, counts, at = self.ats, self.counts, self.ats[-1] - ago
-        index = bisect_right(ats, at, hi=len(ats) - 1) - 1  # the latest point is only ever a later one
+        return self._at(self.ats[-1] - ago)
+
+    def edges(self, ago: float) -> list[float]:
+        """The same at the edges of the BLOCKS of that time, the oldest first."""
+        now, step = self.ats[-1], ago / BLOCKS
+        return [self._at(now - step * blocks) for blocks in range(BLOCKS, 0, -1)] + [self.counts[-1]]
+
+    def _at(self, at: float) -> float:
+        ats, counts = self.ats, self.counts
+        index = bisect_right(ats, at, 0, len(ats) - 1) - 1  # the latest point is only ever a later one
         if index < 0:
             return counts[0]
-        stretch = ats[index + 1] - ats[index]
-        share = (at - ats[index]) / stretch if stretch > 0 else 0.0
-        return counts[index] + share * (counts[index + 1] - counts[index])
+        before, count = ats[index], counts[index]
+        stretch = ats[index + 1] - before
+        return count + (at - before) / stretch * (counts[index + 1] - count) if stretch > 0 else count

@@ -6,14 +6,26 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 from samples import NOW, account, observation, status
 
-from monitor import decisions, evaluate
+from monitor import conditions, decisions, evaluate
 from monitor.alerts import Policy, default_rule
 from monitor.decisions import Voice, decide_account, decide_batch
 from monitor.evaluate import Rules
 from monitor.messages import Links
-from monitor.model import AlertName, FailureReason, MessageKind, Observation, Phase, Severity, State
+from monitor.model import (
+    AlertName,
+    Failing,
+    FailureReason,
+    MessageKind,
+    Observation,
+    Outcomes,
+    Phase,
+    Severity,
+    State,
+)
 from monitor.routing import Receiver
 
 MIN = timedelta(minutes=1)
@@ -697,3 +709,52 @@ def test_a_batch_that_was_deleted_during_an_outage_is_told_however_long_it_was(l
     assert life.firing() == {"BatchGone"}
     assert life.miss(day, FailureReason.NOT_FOUND) == say("resolved", "BatchGone")
     assert life.miss(day + 1, FailureReason.NOT_FOUND) == []
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    state=st.sampled_from([State.RUNNING, State.WAITING]) | st.sampled_from(State),
+    completed=st.integers(0, 400),
+    seen=st.fixed_dictionaries(
+        {},
+        optional={
+            "paused": st.booleans(),
+            "ended_at": st.sampled_from([None, NOW]),
+            "window_start": st.sampled_from([None, NOW + MIN, NOW - MIN]),
+            "window_end": st.sampled_from([None, NOW - MIN, NOW + MIN]),
+        },
+    ),
+    missed=st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)),
+    calls=st.none() | st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    failing=st.none() | st.integers(1, 5),
+    news=st.booleans(),
+    switched_off=st.sets(st.sampled_from(AlertName), max_size=3),
+)
+def test_what_is_taken_for_quiet_is_so_by_every_question(
+    state, completed, seen, missed, calls, failing, news, switched_off
+):
+    one = status(observation(completed=completed, **seen))
+    low, likely, high = missed or (None, None, None)
+    one = replace(
+        one,
+        assessment=replace(
+            one.assessment,
+            state=state,
+            projected_missed=likely,
+            projected_missed_range=None if missed is None else (low, high),
+        ),
+        outcomes=None if calls is None else Outcomes(NOW, 0, 0, success=calls[0], expired=0, error=calls[1]),
+        failing=failing and Failing(NOW - 9 * MIN, failing, 0, FailureReason.TIMEOUT, "no answer"),
+    )
+    voice = Voice(
+        Policy({name: default_rule(name) for name in AlertName if name not in switched_off}),
+        LINKS,
+        (AM, CHAT),
+    )
+    soon = decide_batch(one, account(), voice, NOW, news=news)
+    with pytest.MonkeyPatch.context() as asked:
+        asked.setattr(conditions, "quiet", lambda *_: False)
+        by_each = decide_batch(one, account(), voice, NOW, news=news)
+    assert soon == by_each
+    if conditions.quiet(voice.policy, one):
+        event("quiet")

@@ -481,7 +481,7 @@ async def live_through(monitor):
     monitor.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, batch="fails", **{"from": 0}))
     await monitor.live(25)
     await monitor.poller.read_outcomes(monitor.keys["ended"])
-    monitor.book.due(monitor.keys["ended"], None)
+    monitor.book.statuses[monitor.keys["ended"]] = monitor.book.statuses[monitor.keys["ended"]].due(None)
     monitor.ops.script.extend([503] * 3)
     await monitor.turn("crm", "ops", "critical")
     await monitor.surface.mute(monitor.keys["open"].batch_id, monitor.clock() + timedelta(hours=1))

@@ -85,6 +85,7 @@ class Poller:
         by a reload meanwhile or, ended ones, vanished.
         """
         gone: set[BatchKey] = set()
+        seconds = asyncio.get_running_loop().time() - started
         taken: list[tuple[BatchRecord, Told]] = []
         waiting = []
         for key, one in seen.items():
@@ -103,7 +104,7 @@ class Poller:
                     gone.add(key)
                     waiting.append(self._drop(key, one, started))
                 else:
-                    self._count(account, one, started)
+                    self._count(account, one, seconds)
                     taken.append((self._publish(after), said))
         waiting.append(self._remember(taken))
         for left in await asyncio.gather(*waiting):
@@ -127,12 +128,12 @@ class Poller:
         after, said = self._judged(key, seen)
         if _has_vanished(after):
             return await self._drop(key, seen, started)
-        self._count(account, seen, started)
+        self._count(account, seen, asyncio.get_running_loop().time() - started)
         return await self._remember([(self._publish(after), said)])
 
     async def _drop(self, key: BatchKey, seen: Seen, started: float) -> set[BatchKey]:
         if (account := self.book.owner(key)) is not None:
-            self._count(account, seen, started)
+            self._count(account, seen, asyncio.get_running_loop().time() - started)
             await self.book.unwatch([key])
         return {key}
 
@@ -145,12 +146,14 @@ class Poller:
             await self.book.commit(batches=records, told=told)
         return set()
 
-    def _count(self, account: Account, seen: Seen, started: float) -> None:
-        name, instruments = account.status.name, self.book.instruments
-        instruments.polls.labels(name).inc()
+    def _count(self, account: Account, seen: Seen, seconds: float) -> None:
+        """`seconds`: since it was asked for."""
+        if account.polled is None:
+            account.polled = self.book.instruments.polled(account.status.name)
+        account.polled(seconds)
         if isinstance(seen, UltravoxError):
-            instruments.poll_failures.labels(name, seen.reason.value).inc()
-        instruments.poll_duration.labels(name).observe(asyncio.get_running_loop().time() - started)
+            name = account.status.name
+            self.book.instruments.poll_failures.labels(name, seen.reason.value).inc()
 
     def _publish(self, after: Status) -> BatchRecord:
         """From now on this is what is known of the batch. What is to be remembered of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -35,6 +35,7 @@ class Account:
     throttles: tuple[Throttle, ...] = ()
     throttles_asked_at: datetime | None = None
     first_reading: asyncio.Task[None] | None = None  # of the throttles' rules, which judging waits for
+    polled: Callable[[float], None] | None = None  # counts a poll of so many seconds
     throttled: dict[str, set[BatchKey]] = field(default_factory=dict)  # which batches share which throttle
 
     def note_throttle(self, status: Status) -> None:
