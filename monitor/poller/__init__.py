@@ -106,9 +106,11 @@ class Poller:
                 else:
                     self._count(account, one, seconds)
                     taken.append((self._publish(after), said))
-        waiting.append(self._remember(taken))
-        for left in await asyncio.gather(*waiting):
-            gone |= left
+        moved = self._remember(taken)
+        if moved:
+            waiting.append(self._commit(moved))
+        if waiting:
+            gone.update(*await asyncio.gather(*waiting))
         return gone
 
     async def _take_later(self, key: BatchKey, seen: Seen, started: float) -> set[BatchKey]:
@@ -129,7 +131,8 @@ class Poller:
         if _has_vanished(after):
             return await self._drop(key, seen, started)
         self._count(account, seen, asyncio.get_running_loop().time() - started)
-        return await self._remember([(self._publish(after), said)])
+        moved = self._remember([(self._publish(after), said)])
+        return await self._commit(moved) if moved else set()
 
     async def _drop(self, key: BatchKey, seen: Seen, started: float) -> set[BatchKey]:
         if (account := self.book.owner(key)) is not None:
@@ -137,13 +140,14 @@ class Poller:
             await self.book.unwatch([key])
         return {key}
 
-    async def _remember(self, taken: list[tuple[BatchRecord, Told]]) -> set[BatchKey]:
-        """Commit where an alert has moved. The others are only noted: a restart would see them anew."""
-        moved = [(record, told) for record, told in taken if told.moved]
-        self.book.store.note(record for record, told in taken if not told.moved)
-        if moved:
-            records, told = zip(*moved, strict=True)
-            await self.book.commit(batches=records, told=told)
+    def _remember(self, taken: list[tuple[BatchRecord, Told]]) -> list[tuple[BatchRecord, Told]]:
+        """Those whose alerts have moved, to be committed. The others are only noted: a restart would see them anew."""
+        self.book.store.note([record for record, told in taken if not told.moved])
+        return [(record, told) for record, told in taken if told.moved]
+
+    async def _commit(self, moved: list[tuple[BatchRecord, Told]]) -> set[BatchKey]:
+        records, told = zip(*moved, strict=True)
+        await self.book.commit(batches=records, told=told)
         return set()
 
     def _count(self, account: Account, seen: Seen, seconds: float) -> None:
