@@ -100,18 +100,18 @@ def foresee(progress: Progress, window: timedelta, bound: float | None = None) -
     if present is None or not _goes_on(seen) or _unproven(progress, window):
         return Forecast(present)
     outlook = _outlook(progress, past, window, left, math.inf if bound is None else bound)
-    end = None
+    end, remaining = None, seen.remaining
     if outlook.pace > 0 and present > 0:
         try:
-            end = seen.at + timedelta(seconds=seen.remaining / outlook.pace)
+            end = seen.at + timedelta(seconds=remaining / outlook.pace)
         except OverflowError:  # a pace so small that the calendar ends first
             end = None
     if left is None:
         return Forecast(present, end)
     expected, margin = outlook.calls(left)
-    likely = _left_over(seen, expected) if present > 0 else seen.remaining
-    fewest, most = _left_over(seen, expected + margin), _left_over(seen, expected - margin)
-    return Forecast(present, end, likely, (fewest, max(likely, most)), seen.remaining / left)
+    likely = _left_over(remaining, expected) if present > 0 else remaining
+    fewest, most = _left_over(remaining, expected + margin), _left_over(remaining, expected - margin)
+    return Forecast(present, end, likely, (fewest, max(likely, most)), remaining / left)
 
 
 def _unmade(seen: Observation, present: float | None) -> Forecast:
@@ -137,8 +137,8 @@ def _goes_on(seen: Observation) -> bool:
     )
 
 
-def _left_over(seen: Observation, made: float) -> int:
-    return min(seen.remaining, max(0, round(seen.remaining - made)))
+def _left_over(remaining: int, made: float) -> int:
+    return min(remaining, max(0, round(remaining - made)))
 
 
 def _unproven(progress: Progress, window: timedelta) -> bool:

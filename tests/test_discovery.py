@@ -425,7 +425,7 @@ async def test_a_reload_without_discovery_closes_what_was_found_and_needs_somebo
         assert "no longer watched" in said(caplog, "alert resolved")[0].summary
         assert finder.app.rounds.discoveries() == ()
         left = {job.id.partition(":")[0] for job in finder.app.schedule._scheduler.get_jobs()}
-        assert left == {"canary", "outcomes", "probe", "prune", "turns"}
+        assert left == {"canary", "outcomes", "probe", "prune", "tick"}
         text = await (await finder.session.get("/metrics")).text()
         assert finder.keys["two"].batch_id not in text
 

@@ -30,6 +30,7 @@ CLOCK_CHECK = 1.0
 CLOCK_JUMP = timedelta(seconds=2)
 """A difference that no slow turn of the loop explains: the wall clock was set."""
 
+_TICK = "tick"
 _CANARY = "canary"
 CANARY_EVERY = timedelta(seconds=5)
 CANARY_DEAD_AFTER = 30.0
@@ -108,13 +109,13 @@ class Schedule:
     ) -> Turns[Key]:
         """Turns of many small things of this name, all on one job."""
         made = Turns(name, job, clock=self._clock, on_skipped=on_skipped)
-
-        async def tick() -> None:
-            made.tick()
-
         self._turns.append(made)
-        self.every(f"turns:{name}", TICK, tick)
+        self.every(_TICK, TICK, self._tick)
         return made
+
+    async def _tick(self) -> None:
+        for turns in self._turns:
+            turns.tick()
 
     def remove(self, job_id: str) -> None:
         """Run it no more; a run under way ends by itself."""

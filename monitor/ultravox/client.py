@@ -85,6 +85,7 @@ class Call:
 
 
 _Item = TypeVar("_Item", bound=payload.Payload)
+_Page = TypeVar("_Page", bound=payload.Page)
 
 
 class Client:
@@ -120,11 +121,11 @@ class Client:
         A batch that cannot be read spoils no other: it has its error in its place.
         """
         path = f"/api/agents/{quote(agent_id, safe='')}/scheduled_batches"
-        async for page, at, last in self._pages("list_batches", path, urgency=urgency):
+        async for page, at, last in self._pages("list_batches", path, payload.BatchPage, urgency=urgency):
             batches: dict[str, Observation | UltravoxError] = {}
             for item in page.results:
                 try:
-                    batch = payload.item(payload.Batch, item)
+                    batch = item if isinstance(item, payload.Batch) else payload.item(payload.Batch, item)
                     batches[batch.batch_id.lower()] = _observation(batch, at)
                 except payload.MalformedError as error:
                     batch_id = payload.batch_id(item)
@@ -221,7 +222,7 @@ class Client:
     async def _items(
         self, endpoint: str, path: str, model: type[_Item], *, query: dict[str, str] | None = None
     ) -> AsyncIterator[list[_Item]]:
-        async for page, _, _ in self._pages(endpoint, path, urgency=Urgency.LATER, query=query):
+        async for page, _, _ in self._pages(endpoint, path, payload.Page, urgency=Urgency.LATER, query=query):
             yield self._read(endpoint, model, page)
 
     def _read(self, endpoint: str, model: type[_Item], page: payload.Page) -> list[_Item]:
@@ -232,12 +233,18 @@ class Client:
         raise failure
 
     async def _pages(
-        self, endpoint: str, path: str, *, urgency: Urgency, query: dict[str, str] | None = None
-    ) -> AsyncIterator[tuple[payload.Page, datetime, bool]]:
+        self,
+        endpoint: str,
+        path: str,
+        model: type[_Page],
+        *,
+        urgency: Urgency,
+        query: dict[str, str] | None = None,
+    ) -> AsyncIterator[tuple[_Page, datetime, bool]]:
         asked = {"pageSize": str(PAGE_SIZE)} | (query or {})
         cursors: set[str] = set()
         for _ in range(MOST_PAGES):
-            answer = await self._transport.get(endpoint, path, payload.Page, urgency=urgency, query=asked)
+            answer = await self._transport.get(endpoint, path, model, urgency=urgency, query=asked)
             cursor = _cursor(answer.body.next)
             if answer.body.next is not None and (cursor is None or cursor in cursors):
                 raise self._transport.error(

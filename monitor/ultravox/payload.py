@@ -103,6 +103,12 @@ class Page(Payload):
     total: _Count | None = None
 
 
+class BatchPage(Page):
+    """A page of batches. What is no batch is left as it came: it spoils no other."""
+
+    results: list[Annotated[Batch | Any, Field(union_mode="left_to_right")]]
+
+
 class Rule(Payload):
     """At most `max_calls` in any `window_seconds`."""
 
