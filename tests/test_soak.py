@@ -6,7 +6,7 @@ import random
 
 import pytest
 from soak import readings
-from soak.flat import Bound, Series, judge, lean, table
+from soak.flat import Bound, Series, beside, judge, lean, table
 
 HOUR = [5.0 * number for number in range(720)]
 TEN = Bound(0.1, 10)
@@ -51,6 +51,25 @@ def test_an_hour_s_lean_is_not_guessed_from_minutes():
 def test_a_larger_amount_may_wobble_more():
     rising = series(lambda at: 1000 + at / 3600 * 90)
     assert judge(rising, 600).wrong is None
+
+
+def test_what_piles_up_in_cycles_is_judged_by_what_it_falls_back_to():
+    lows = Bound(0.1, 10, lows=True)
+    saw = lambda at: 100 + at % 400  # noqa: E731
+    assert judge(series(noisy(saw, 5), lows), 600).wrong is None
+    assert judge(series(lambda at: saw(at) + at / 3600 * 60, lows), 600).wrong.startswith("rose by 3")
+    assert judge(series(lambda at: saw(at) + at / 3600 * 12, lows), 600).wrong.startswith("leans by 1")
+
+
+def test_times_are_judged_beside_what_the_machine_was_at():
+    busy = lambda at: 1 if at < 1800 else 2  # noqa: E731 - somebody else came, and stayed
+    yardstick = [(at, 8.0 * busy(at)) for at in HOUR]
+    took = series(lambda at: 100 * busy(at))
+    assert judge(took, 600).wrong is not None
+    assert judge(Series("page", TEN, beside(took.points, yardstick)), 600).wrong is None
+    slower = series(lambda at: 100 * busy(at) * (1 + at / 3600))
+    assert judge(Series("page", TEN, beside(slower.points, yardstick)), 600).wrong is not None
+    assert beside(took.points, []) == took.points
 
 
 @pytest.mark.parametrize("points", [(), ((0.0, 1.0),), ((0.0, 1.0),) * 8])

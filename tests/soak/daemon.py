@@ -13,15 +13,17 @@ import os
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from monitor import alerts, app, cadence, conditions
+from monitor.clock import utc_now
 from monitor.delivery import queue
 from monitor.notify import alertmanager
 from monitor.poller import book
 from monitor.rounds import discovery
-from monitor.schedule import SpreadTrigger
+from monitor.schedule import Turns
+from monitor.schedule.grid import instant
 from monitor.store import file
 
 EVERY = 5.0
@@ -42,15 +44,16 @@ class Watch:
         self._loop_late = 0.0
 
     def time_polls(self) -> None:
-        """APScheduler asks the trigger for the next instant when it runs a job: so late it is, then."""
-        ask = SpreadTrigger.get_next_fire_time
+        """The turn that has been due for longest when a tick comes: so late it is."""
+        tick = Turns.tick
 
-        def timed(trigger: SpreadTrigger, previous: datetime | None, now: datetime) -> datetime:
-            if previous is not None:
-                self._poll_late = max(self._poll_late, (now - previous).total_seconds())
-            return ask(trigger, previous, now)
+        def timed(turns: Turns) -> None:
+            if turns._heap:
+                late = (utc_now() - instant(turns._heap[0][0])).total_seconds()
+                self._poll_late = max(self._poll_late, late)
+            tick(turns)
 
-        SpreadTrigger.get_next_fire_time = timed
+        Turns.tick = timed
 
     async def report(self) -> None:
         said = 0.0

@@ -5,6 +5,7 @@ Pure: no process, no clock. The first part of a series is not looked at: caches 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -19,10 +20,16 @@ LEANS_AFTER = 1200.0
 
 @dataclass(frozen=True)
 class Bound:
-    """How much of a rise counts as none: the larger of a share and an amount; `lean` is the same for an hour."""
+    """How much of a rise counts as none: the larger of a share and an amount; `lean` is the same for an hour.
+
+    `lows`: what a third falls back to counts, not its median: of what piles up and goes in cycles that are long.
+    `timed`: how long something takes, which depends on what else the machine does.
+    """
 
     share: float
     amount: float
+    lows: bool = False
+    timed: bool = False
 
     def rise(self, start: float) -> float:
         return max(self.share * start, self.amount)
@@ -66,13 +73,34 @@ def judge(series: Series, steady_from: float) -> Verdict:
     cuts = [len(points) * number // 3 for number in range(4)]
     parts = [[value for _, value in points[start:end]] for start, end in pairwise(cuts)]
     thirds = tuple((min(part), median(part), max(part)) for part in parts)
-    first, last, leans = thirds[0][1], thirds[2][1], lean(points)
+    looked_at = 0 if series.bound.lows else 1
+    first, last = thirds[0][looked_at], thirds[2][looked_at]
+    hours = (points[-1][0] - points[0][0]) * 2 / 3 / 3600
+    leans = (last - first) / hours if series.bound.lows and hours else lean(points)
     allowed, wrong = series.bound.rise(first), None
     if last - first > allowed:
         wrong = f"rose by {last - first:,.1f}, more than {allowed:,.1f}"
     elif points[-1][0] - points[0][0] >= LEANS_AFTER and leans > allowed:
         wrong = f"leans by {leans:,.1f} an hour, more than {allowed:,.1f}"
     return Verdict(series.name, thirds, leans, wrong)
+
+
+def beside(
+    points: Sequence[tuple[float, float]], yardstick: Sequence[tuple[float, float]], within: float = 30.0
+) -> tuple[tuple[float, float], ...]:
+    """Times as they would have been, had the machine always been as busy as it was in the middle.
+
+    `yardstick`: how long always the same work took, read all the while. A time is divided by what that took `within`
+    so many seconds of it, by its middle value over all.
+    """
+    if not yardstick:
+        return tuple(points)
+    usual, ats = median(value for _, value in yardstick), [at for at, _ in yardstick]
+    found = []
+    for at, value in points:
+        near = yardstick[bisect_left(ats, at - within) : bisect_right(ats, at + within)]
+        found.append((at, value * usual / median(took for _, took in near) if near else value))
+    return tuple(found)
 
 
 def table(verdicts: Sequence[Verdict]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 _STATE = re.compile(r'^ultravox_monitor_batches\{state="(\w+)"\} (\S+)', re.MULTILINE)
@@ -13,6 +14,7 @@ _POLLS = re.compile(r"^ultravox_monitor_polls_total\{[^}]*\} (\S+)", re.MULTILIN
 _PENDING = re.compile(r"^ultravox_monitor_notifications_pending\{[^}]*\} (\S+)", re.MULTILINE)
 _TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024
+_WORK = json.dumps({str(number): [number, str(number)] for number in range(1000)})
 
 
 def process(pid: int) -> dict[str, float]:
@@ -26,6 +28,14 @@ def process(pid: int) -> dict[str, float]:
         "open files": len(list((root / "fd").iterdir())),
         "processor": (int(times[11]) + int(times[12])) / _TICKS,
     }
+
+
+def yardstick() -> float:
+    """Milliseconds that always the same work takes, by the clock on the wall: how busy the machine is."""
+    began = time.perf_counter()
+    for _ in range(20):
+        json.loads(_WORK)
+    return 1000 * (time.perf_counter() - began)
 
 
 def files(state: Path) -> dict[str, float]:

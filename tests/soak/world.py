@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -23,7 +23,7 @@ from chaos.receivers import Receiver
 import monitor
 from monitor import simulator
 from soak import readings
-from soak.flat import Bound, Series
+from soak.flat import Bound, Series, beside
 from soak.scenario import Size, configuration, scenario
 
 EVERY = 5.0  # seconds between two readings
@@ -34,21 +34,23 @@ STOPPED_WITHIN = 10.0
 
 PATHS = ("/metrics", "/", "/api/v1/batches?per_page=500")
 
+YARDSTICK = "yardstick, ms"
+
 BOUNDS = {
     "memory, MiB": Bound(0.04, 4),
-    "memory blocks of Python": Bound(0.05, 20_000),
+    "memory blocks of Python": Bound(0.05, 20_000, lows=True),
     "open files": Bound(0.1, 10),
     "threads": Bound(0, 2),
     "tasks": Bound(0.15, 15),
     "state file, MiB": Bound(0.1, 0.5),
     "its WAL, MiB": Bound(0.1, 0.5),
-    "/metrics, ms": Bound(0.5, 150),
-    "page, ms": Bound(0.5, 150),
-    "API, ms": Bound(0.5, 150),
-    "latest poll of 5 s, ms late": Bound(0.5, 250),
-    "event loop, ms late": Bound(0.5, 100),
+    "/metrics, ms": Bound(0.5, 150, timed=True),
+    "page, ms": Bound(0.5, 150, timed=True),
+    "API, ms": Bound(0.5, 150, timed=True),
+    "latest poll of 5 s, ms late": Bound(0.5, 250, timed=True),
+    "event loop, ms late": Bound(0.5, 100, timed=True),
     "polls skipped a minute": Bound(0.25, 10),
-    "processor, % of a core": Bound(0.15, 3),
+    "processor, % of a core": Bound(0.15, 3, timed=True),
     "batches watched": Bound(0.05, 50),
     "messages that wait": Bound(0.5, 200),
 }
@@ -122,10 +124,14 @@ class World:
 
     def series(self) -> list[Series]:
         slack = self.size.slack
-        return [
-            Series(name, Bound(slack * bound.share, slack * bound.amount), tuple(self.points.get(name, ())))
-            for name, bound in BOUNDS.items()
-        ]
+        yardstick = self.points.get(YARDSTICK, [])
+        found = []
+        for name, bound in BOUNDS.items():
+            read = self.points.get(name, [])
+            points = beside(read, yardstick) if bound.timed else tuple(read)
+            allowed = replace(bound, share=slack * bound.share, amount=slack * bound.amount)
+            found.append(Series(name, allowed, points))
+        return found
 
     # Processes
 
@@ -266,6 +272,7 @@ class World:
             processor, at = used, now
             for name, value in found.items():
                 self._note(name, value)
+            self._note(YARDSTICK, readings.yardstick())
             said, place = readings.vitals(self.folder / "vitals", place)
             for one in said:
                 self._note("tasks", one["tasks"])
