@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Container, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from monitor import notify, targets, ultravox, web, words
 from monitor.clock import Clock
 from monitor.config import Account, Config
 from monitor.delivery import Delivery
+from monitor.handover import Handover, Sharding
 from monitor.heartbeat import Heartbeat, Vitals
 from monitor.metrics import Instruments, code_label
 from monitor.model import BatchKey
@@ -55,7 +56,7 @@ class _Change:
 
 
 class App:
-    """One daemon. `load` reads the configuration anew; it raises ConfigError."""
+    """One daemon, or with `sharding` one of several. `load` reads the configuration anew; it raises ConfigError."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class App:
         *,
         load: Callable[[], Config],
         clock: Clock,
+        sharding: Sharding | None = None,
     ) -> None:
         self._clock = clock
         self._clients: dict[str, ApiSettings] = {}
@@ -83,12 +85,16 @@ class App:
         )
         self.poller = Poller(self.book)
         self.rounds = Rounds(self.schedule, self.poller, clock=clock)
+        self.handover = Handover(sharding or Sharding(), self.book, self.delivery, self.store)
+        if sharding is not None and sharding.shard.ordinal < sharding.shard.count:
+            self.instruments.sharded(sharding.shard.ordinal, sharding.shard.count)
         self.surface = Surface(
             self.book,
             self.rounds,
             self.delivery,
             self.store,
             self.schedule,
+            self.handover,
             clock,
             reload=lambda: self.reload.run(asked_for=True),
             started_at=clock(),
@@ -125,22 +131,19 @@ class App:
         self._stopping.set()
 
     async def start(self) -> None:
-        """Bring everything up. StoreError or OSError when the state file or the address cannot be had."""
+        """Bring everything up. StoreError, ShardError or OSError when the state file, the shard or the address cannot be had."""
         config = self.reload.config
         contents = await self.store.open()
+        self.handover.begin((account.name for account in config.accounts), contents)
         self.book.restore(contents)
-        self.delivery.restore(contents)
+        self.delivery.restore(contents, self.handover.leaving)
         self._serving = await web.serve(config.web, self.surface, self.instruments, config.access)
         self.delivery.start()
         self.schedule.start()
         self.schedule.every("prune", PRUNE_EVERY, self._prune)
-        adopted: dict[BatchKey, targets.Watch] = {}
-        for account in config.accounts:
-            if account.discovery is not None:
-                adopted |= self.rounds.adopt(account.name, account.discovery)
-        await self._apply(config, adopted | _configured(config), found=adopted.keys())
-        await self.book.close_unwatched()
+        await self._begin(self._ours(config))
         self.heartbeat.use(config.heartbeat)
+        self._spawn(self.handover.run(self._arrived))
         self._spawn(self.reload.watch_files())
         self._spawn(self._systemd.beat(self.schedule.alive, self._in_a_line))
         self._systemd.ready()
@@ -148,7 +151,7 @@ class App:
         logger.info(
             "watching",
             extra={
-                "accounts": len(config.accounts),
+                "accounts": len(self.book.accounts),
                 "batches": len(self.book.watches),
                 "address": self.address,
             },
@@ -189,7 +192,31 @@ class App:
 
     # Configuration
 
+    def _ours(self, config: Config) -> Config:
+        """With those accounts alone that this process is to watch now."""
+        accounts = tuple(account for account in config.accounts if self.handover.watches(account.name))
+        return replace(config, accounts=accounts)
+
+    async def _begin(self, config: Config) -> None:
+        """Watch these accounts, and go on where their state in the store ends."""
+        adopted: dict[BatchKey, targets.Watch] = {}
+        for account in config.accounts:
+            if account.discovery is not None:
+                adopted |= self.rounds.adopt(account.name, account.discovery)
+        await self._apply(config, adopted | _configured(config), found=adopted.keys())
+        await self.book.close_unwatched(self.handover.moving)
+
+    async def _arrived(self, name: str) -> None:
+        """An account that was awaited is to be watched now, unless a reload has taken it out meanwhile."""
+        async with self.reload.under_way:
+            if name in self.handover.arriving:
+                self.handover.arriving.discard(name)
+                config = self.reload.config
+                accounts = tuple(account for account in config.accounts if account.name == name)
+                await self._begin(replace(config, accounts=accounts))
+
     def _plan(self, config: Config, asked_for: bool) -> _Change:
+        config = self._ours(config)
         found = self.rounds.found({account.name: account.discovery for account in config.accounts})
         wanted = found | _configured(config)
         plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
@@ -197,6 +224,8 @@ class App:
 
     async def _take_over(self, config: Config, change: _Change) -> None:
         before, plan = self.reload.config, change.plan
+        self.handover.use(account.name for account in config.accounts)
+        config = self._ours(config)
         if config.storage_path != before.storage_path or config.web != before.web:
             logger.warning("storage and web settings are taken over at the next start")
         gone = self.book.accounts.keys() - {account.name for account in config.accounts}
@@ -294,6 +323,8 @@ class App:
         accounts, batches = self.book.accounts.values(), self.book.statuses.values()
         attempts = [now if account.client.paused else account.status.last_probe_at for account in accounts]
         attempts += [status.last_poll_at for status in batches]
+        if not accounts:  # all are other shards': there is nothing to ask for
+            attempts.append(now)
         return Vitals(
             scheduler_lives=self.schedule.alive(),
             store_writable=self.store.writable,

@@ -61,7 +61,7 @@ class Reload(Generic[_Plan]):
         self._systemd = systemd
         self._files = Files(config.sources)
         self._reader = Worker("configuration")
-        self._under_way = asyncio.Lock()
+        self.under_way = asyncio.Lock()  # held while what is running becomes what the configuration says
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -70,7 +70,7 @@ class Reload(Generic[_Plan]):
 
     async def run(self, *, asked_for: bool) -> None:
         """Read it and take it over. ReloadRefusedError: it was not, and everything is as it was."""
-        async with self._under_way:
+        async with self.under_way:
             with self._systemd.reloading():
                 await self._run(asked_for=asked_for)
 
