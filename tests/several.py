@@ -144,7 +144,7 @@ class Several:
 
     @staticmethod
     async def until(look):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not look():  # noqa: ASYNC110 - it is looked at from outside, like a user would
                 await asyncio.sleep(0.01)
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+
+import aiohttp
+import bcrypt
 import pytest
+import yaml
+from receivers import HANG
 from several import EARLY, EVERY_BATCH_ONCE, LATE, MOVERS, NAMES, Several, once
 
 from monitor import handover, schedule
+from monitor.handover import ShardError
+from monitor.heartbeat import why_silent
+from monitor.model import Mute
+from monitor.notify import alertmanager
+from monitor.shards import owner
+from monitor.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +67,386 @@ async def test_from_two_to_three_nothing_is_told_twice_and_each_end_once(several
 
     await several.poll(80)
     assert several.told() == once(NAMES, EARLY + LATE)
+
+
+ONE = MOVERS[0]
+"""An account that moves from an old shard to the new one."""
+
+OLD = owner(ONE, 2)
+STAYS = next(name for name in NAMES if owner(name, 2) == OLD == owner(name, 3))
+
+
+@pytest.fixture
+async def pair(tmp_path, server):
+    """Two accounts of one shard, of which one moves when there are three."""
+    made = Several(tmp_path, server, [ONE, STAYS])
+    await made.pretend.start()
+    yield made
+    await made.stop()
+    await made.pretend.stop()
+
+
+async def two(pair):
+    for ordinal in range(2):
+        await pair.start(ordinal, 2)
+    await pair.settled()
+
+
+async def three(pair, *, but=()):
+    """All of them anew, with the new number."""
+    await pair.stop()
+    for ordinal in range(3):
+        if ordinal not in but:
+            await pair.start(ordinal, 3)
+
+
+async def test_a_shard_without_an_account_runs_is_ready_and_beats(pair, server):
+    pair.more["heartbeat"] = {"url": f"{server.url}/beat", "every": "10s"}
+    app = await pair.start(1 - OLD, 2)
+    await pair.start(OLD, 2)
+    await pair.settled()
+    assert app.book.accounts == {}
+    async with aiohttp.ClientSession(app.address) as session:
+        for path in ("/-/healthy", "/-/ready", "/", "/metrics"):
+            async with session.get(path) as answer:
+                assert answer.status == 200
+    pair.clock.move(hours=1)
+    assert why_silent(app._vitals(), pair.clock()) is None, "what is not to be asked is not missed"
+
+
+async def test_what_waits_for_a_receiver_that_is_down_moves_too_and_is_told_once(pair, server):
+    await two(pair)
+    await pair.poll(20)
+    assert pair.told() == once([ONE, STAYS], EARLY[:1])
+    server.script.extend([503] * 99)
+    pair.clock.move(minutes=10)
+    for app in pair.apps.values():
+        for key in list(app.book.watches):
+            await app.poller.poll_batch(key)
+    await pair.until(lambda: len(server.script) < 99)
+    await three(pair)
+    await pair.settled()
+    assert [queue.pending for app in pair.apps.values() for queue in app.delivery.queues()].count(1) == 2
+    assert [queue.pending for queue in pair.apps[2].delivery.queues()] == [1]
+    server.script.clear()
+    server.requests.clear()  # what was refused was not told
+    pair.clock.move(hours=3)
+    for app in pair.apps.values():
+        app.delivery._queues["crm"].woken.set()
+    await pair.sent()
+    assert pair.told() == once([ONE, STAYS], EARLY[1:])
+
+
+async def test_what_may_have_arrived_stays_where_it_was_sent_and_its_end_is_told_by_the_new_one(
+    pair, server, monkeypatch
+):
+    await two(pair)
+    await pair.poll(20)
+    old, sent = pair.apps[OLD], len(server.requests)
+    server.script.extend([HANG] * 9)
+    pair.clock.move(minutes=10)
+    for key in list(old.book.watches):
+        await old.poller.poll_batch(key)
+    await pair.until(lambda: len(server.requests) > sent)  # it is read, and not answered
+    monkeypatch.setattr("monitor.app.SEND_PATIENCE", timedelta(0))
+    await three(pair)  # as if it were killed: it does not know what has become of it
+    await pair.settled()
+    assert ONE not in pair.apps[OLD].book.accounts
+    server.script.clear()
+    server.released.set()
+    for app in pair.apps.values():
+        app.delivery._queues["crm"].woken.set()
+    await pair.sent()
+    keys = {
+        request.headers["Idempotency-Key"]
+        for request in server.requests
+        for alert in request.json["alerts"]
+        if (alert["labels"]["account"], alert["labels"]["batch"]) == (ONE, "stalls")
+    }
+    assert len(keys) == 1, "the same message, as often as it takes"
+    await pair.poll(40)
+    assert pair.told()[ONE, "stalls", "BatchStalled", "resolved"] == 1
+    await pair.stop(OLD)
+    left = await Store(pair.folder / str(OLD) / "monitor.db", clock=pair.clock).open()
+    of_one = [row for row in left.notifications if dict(row.alert.labels)["account"] == ONE]
+    assert [row.one_shot for row in of_one if not row.one_shot] == [], (
+        "nothing that would be held to fire for ever"
+    )
+
+
+async def test_an_alertmanager_is_told_all_the_time_that_it_fires_and_once_that_it_is_over(pair, server):
+    pair.more["receivers"] = [{"name": "am", "alertmanager": {"urls": [server.url]}}]
+    await two(pair)
+    await pair.poll(40)
+
+    def posted(since=0):
+        return [
+            (alert["startsAt"], alert["endsAt"] <= alertmanager.rfc3339(pair.clock()))
+            for request in server.requests[since:]
+            for alert in request.json
+            if (alert["labels"]["account"], alert["labels"]["alertname"]) == (ONE, "BatchStalled")
+        ]
+
+    async def minute():
+        before = len(server.requests)
+        pair.clock.move(minutes=1)
+        for app in pair.apps.values():
+            if queue := app.delivery._queues.get("am"):
+                queue.woken.set()
+        await pair.until(lambda: len(server.requests) >= before + 1)
+        await asyncio.sleep(0.05)
+        return posted(before)
+
+    [(since, over)] = await minute()
+    assert not over
+    await pair.start(2, 3)
+    assert await minute() == [(since, False)], "the old one goes on while it is awaited"
+    await pair.stop(0, 1)
+    for ordinal in range(2):
+        await pair.start(ordinal, 3)
+    await pair.settled()
+    assert await minute() == [(since, False)], "one of them, and it is the same alert"
+    before = len(server.requests)
+    await pair.poll(20)
+    assert {at for at, over in posted(before) if over} == {since}
+    assert [over for _, over in await minute()] == [True], "repeated, as Prometheus does, by the new one"
+
+
+async def test_a_mute_moves_too(pair):
+    await two(pair)
+    key = next(key for key, watch in pair.apps[OLD].book.watches.items() if watch.target.account == ONE)
+    mute = Mute(key.batch_id, pair.clock() + timedelta(hours=5))
+    await pair.apps[OLD].delivery.mute(mute)
+    await three(pair)
+    await pair.settled()
+    assert pair.apps[2].delivery.mutes() == (mute,)
+    await pair.stop(2)
+    assert (await pair.start(2, 3)).delivery.mutes() == (mute,), "it was committed"
+
+
+async def test_from_three_to_two_the_one_that_goes_hands_over_before_it_goes(pair):
+    """First all are told the new number, then the last is taken away."""
+    for ordinal in range(3):
+        await pair.start(ordinal, 3)
+    await pair.settled()
+    await pair.poll(40)
+    assert set(pair.apps[2].book.accounts) == {ONE}
+    for ordinal in (2, 1, 0):
+        await pair.stop(ordinal)
+        await pair.start(ordinal, 2)
+    await pair.settled()
+    assert [set(app.book.accounts) for _, app in sorted(pair.apps.items())][OLD] == {ONE, STAYS}
+    assert pair.apps[2].book.accounts == {}
+    assert pair.apps[2].surface.ready()
+    await pair.stop(2)
+    with pytest.raises(
+        ShardError,
+        match=r"^--shard 2/2: ordinals begin at 0, so that the last of 2 shards is 1; and nothing is left",
+    ):
+        await pair.start(2, 2)
+    await pair.poll(80)
+    assert pair.told() == once([ONE, STAYS], EARLY + LATE)
+
+
+@pytest.mark.parametrize("peers", [True, False])
+async def test_an_ordinal_that_there_never_was_is_refused(pair, peers):
+    with pytest.raises(ShardError, match="the last of 3 shards is 2"):
+        await pair.start(3, 3, peers=peers)
+    with pytest.raises(ShardError, match="the last of 1 shard is 0"):
+        await pair.start(1, 1, peers=peers)
+
+
+async def test_killed_between_taking_it_and_watching_it_the_new_one_goes_on_with_what_it_took(
+    pair, monkeypatch
+):
+    await two(pair)
+    await pair.poll(40)
+    with monkeypatch.context() as patched:
+        patched.setattr(handover.Handover, "_let_go", never)
+        await three(pair)
+        await pair.until(lambda: ONE in pair.apps[2].handover._taken)
+        assert ONE not in pair.apps[2].book.accounts, "it waits until the old one has let go"
+        await pair.stop(2)
+    await pair.start(2, 3)
+    await pair.settled()
+    assert ONE in pair.apps[2].book.accounts
+    await pair.poll(80)
+    assert pair.told() == once([ONE, STAYS], EARLY + LATE)
+
+
+async def never(*_):
+    """Do nothing."""
+
+
+async def test_killed_before_it_let_go_the_old_one_offers_it_again_and_lets_go_then(pair, monkeypatch):
+    await two(pair)
+    await pair.poll(40)
+    with monkeypatch.context() as patched:
+        patched.setattr(handover.Handover, "_let_go", never)
+        await three(pair)
+        await pair.until(lambda: ONE in pair.apps[2].handover._taken)
+        await pair.stop(OLD)
+    await pair.start(OLD, 3)
+    await pair.settled()
+    assert pair.apps[OLD].book.remembered_account(ONE) is None
+    await pair.stop(OLD)
+    await pair.start(OLD, 3)
+    assert pair.apps[OLD].handover.leaving == set(), "its state file has forgotten it, too"
+    await pair.poll(80)
+    assert pair.told() == once([ONE, STAYS], EARLY + LATE)
+
+
+async def test_a_disk_that_does_not_forget_is_asked_again(pair, monkeypatch):
+    await two(pair)
+    await pair.poll(40)
+    refusals, forget = [OSError("full")] * 2, Store.forget
+
+    async def stubborn(store, state):
+        return await forget(store, state) if not refusals else not refusals.pop()
+
+    monkeypatch.setattr(Store, "forget", stubborn)
+    await three(pair)
+    await pair.settled()
+    assert refusals == []
+    await pair.stop(OLD)
+    await pair.start(OLD, 3)
+    assert pair.apps[OLD].handover.leaving == set()
+    await pair.poll(80)
+    assert pair.told() == once([ONE, STAYS], EARLY + LATE)
+
+
+async def test_a_shard_that_does_not_answer_is_waited_for_and_then_the_account_begins_anew(
+    pair, monkeypatch, caplog
+):
+    await two(pair)
+    await pair.poll(40)
+    await three(pair, but=[OLD])
+    await asyncio.sleep(0.1)  # some questions, none of them answered
+    assert pair.apps[2].handover.arriving == {ONE}
+    await pair.stop(2)
+    monkeypatch.setattr(handover, "PATIENCE", 0.05)
+    await pair.start(2, 3)
+    await pair.settled()
+    [line] = [record for record in caplog.records if "not every shard could be asked" in record.message]
+    assert (line.levelname, line.account, line.with_its_past) == ("WARNING", ONE, False)
+    await pair.poll(20)
+    ends = pair.told()[ONE, "over", "BatchEnded", "firing"]
+    assert ends == 1, "history is not told anew"
+
+
+async def test_as_long_as_another_one_watches_it_nobody_loses_patience(pair, monkeypatch):
+    monkeypatch.setattr(handover, "PATIENCE", 0.05)
+    await two(pair)
+    new = await pair.start(2, 3)
+    await asyncio.sleep(0.2)
+    assert new.handover.arriving == {ONE}
+    assert ONE in pair.apps[OLD].book.accounts
+
+
+async def test_what_no_shard_takes_over_is_closed_after_a_day_and_not_before(pair, monkeypatch):
+    await two(pair)
+    await pair.poll(40)
+    await pair.stop()
+    await pair.start(OLD, 3)
+    await asyncio.sleep(0.1)
+    assert pair.told() == once([ONE, STAYS], EARLY)
+    await pair.stop()
+    monkeypatch.setattr(handover, "KEEP", 0.0)
+    await pair.start(OLD, 3)
+    await pair.until(lambda: pair.told() == once([ONE, STAYS], EARLY) + once([ONE], LATE[:1]))
+    assert "no longer watched" in pair.receiver.requests[-1].body.decode()
+
+
+async def test_without_peers_an_account_that_moves_is_no_longer_watched_here_and_begins_anew_there(pair):
+    for ordinal in range(2):
+        await pair.start(ordinal, 2, peers=False)
+    await pair.poll(40)
+    await pair.stop()
+    for ordinal in range(3):
+        await pair.start(ordinal, 3, peers=False)
+    await pair.sent()
+    assert not any(app.handover.moving for app in pair.apps.values())
+    assert set(pair.apps[2].book.accounts) == {ONE}
+    assert pair.told() == once([ONE, STAYS], EARLY) + once([ONE], LATE[:1])
+
+
+async def test_a_reload_leaves_an_account_alone_that_is_awaited_and_takes_out_one_that_is_gone(pair):
+    await two(pair)
+    new = await pair.start(2, 3)
+    await new.reload.run(asked_for=True)
+    assert new.book.accounts == {}
+    assert new.handover.arriving == {ONE}
+    pair.names = [STAYS]
+    (pair.folder / "2" / "config.yaml").write_text(yaml.safe_dump(pair.document()))
+    await new.reload.run(asked_for=True)
+    assert new.handover.arriving == set()
+    pair.names = [ONE, STAYS]
+    (pair.folder / "2" / "config.yaml").write_text(yaml.safe_dump(pair.document()))
+
+
+async def test_a_lost_state_file_is_no_reason_to_ask_and_its_ends_are_told_again(pair):
+    await two(pair)
+    await pair.poll(40)
+    await pair.stop()
+    (pair.folder / str(OLD) / "monitor.db").write_bytes(b"nothing that SQLite knows" * 100)
+    app = await pair.start(OLD, 2)
+    assert set(app.book.accounts) == {ONE, STAYS}
+    await pair.poll(20)
+    assert pair.told()[ONE, "over", "BatchEnded", "firing"] == 2, "twice is better than never"
+
+
+async def test_what_another_version_wrote_is_not_taken_and_is_waited_for_no_longer_than_a_dead_shard(
+    pair, monkeypatch, caplog
+):
+    await two(pair)
+    await pair.poll(40)
+    monkeypatch.setattr(handover.Handover, "offer", lambda *_: lambda: {"account": {"name": 7}})
+    await three(pair)
+    await pair.until(lambda: "the past of an account cannot be read" in caplog.text)
+    assert pair.apps[2].handover.arriving == {ONE}
+    await pair.stop(2)
+    monkeypatch.setattr(handover, "PATIENCE", 0.05)
+    await pair.start(2, 3)
+    await pair.settled()
+    assert set(pair.apps[2].book.accounts) == {ONE}
+
+
+async def test_an_error_of_our_own_leaves_no_account_unwatched(pair, monkeypatch, caplog):
+    await two(pair)
+    failures, ask = [1, 2, 3], handover.Handover._ask_all
+
+    async def stumbling(self, session):
+        if failures:
+            raise RuntimeError(f"number {failures.pop()}")
+        return await ask(self, session)
+
+    monkeypatch.setattr(handover.Handover, "_ask_all", stumbling)
+    await three(pair)
+    await pair.settled()
+    assert set(pair.apps[2].book.accounts) == {ONE}
+    assert "handing over stumbled" in caplog.text
+
+
+async def test_a_password_is_asked_for_here_as_everywhere_and_given_to_the_peers_alone(pair, tmp_path):
+    access = tmp_path / "web.yml"
+    hashed = bcrypt.hashpw(b"between us", bcrypt.gensalt(4)).decode()
+    access.write_text(yaml.safe_dump({"basic_auth_users": {"shard": hashed}}))
+    given = {"authorization": aiohttp.encode_basic_auth("shard", "between us")}
+    for ordinal in range(2):
+        await pair.start(ordinal, 2, access=access, **given)
+    await pair.settled()
+    await pair.stop()
+    for ordinal in range(2):
+        await pair.start(ordinal, 3, access=access, **given)
+    async with (
+        aiohttp.ClientSession(pair.apps[OLD].address) as session,
+        session.get("/api/v1/handover") as answer,
+    ):
+        assert answer.status == 401
+    new = await pair.start(2, 3, access=access)
+    await asyncio.sleep(0.1)
+    assert new.handover.arriving == {ONE}, "it cannot ask"
+    await pair.stop(2)
+    new = await pair.start(2, 3, access=access, **given)
+    await pair.settled()
+    assert set(new.book.accounts) == {ONE}

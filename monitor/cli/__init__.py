@@ -17,7 +17,7 @@ from monitor import __version__
 from monitor.cli.asking import explain, healthcheck, mute, test_alert, unmute
 from monitor.cli.completing import completion
 from monitor.cli.looking import status, watch
-from monitor.cli.sharding import sharding, sharding_options
+from monitor.cli.sharding import sharding_of, sharding_options
 from monitor.cli.shared import Commands, fail
 
 _CONFIG_FILE = click.option(
@@ -123,7 +123,7 @@ def run(
     from monitor.handover import ShardError
     from monitor.store import StoreError
 
-    split = sharding(shard, shard_peers, shard_http_config_file)
+    split = sharding_of(shard, shard_peers, shard_http_config_file)
     formatter = log.set_up(log_level, log_format)
     read = (
         partial(config.load, config_file, os.environ)

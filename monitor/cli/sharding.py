@@ -39,7 +39,7 @@ def sharding_options(command: _Command) -> _Command:
     return _SHARD(_PEERS(_HTTP_CONFIG_FILE(command)))
 
 
-def sharding(shard: str | None, peers: str | None, http_config_file: Path | None) -> Sharding | None:
+def sharding_of(shard: str | None, peers: str | None, http_config_file: Path | None) -> Sharding | None:
     """What the options say; None: accounts are not split. click.UsageError when they say nothing that makes sense."""
     from monitor.handover import Sharding
     from monitor.shards import parse
