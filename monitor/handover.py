@@ -101,6 +101,8 @@ class Handover:
                 "and nothing is left here to be handed over to the others"
             )
         self.use(names)
+        if not self._ours:
+            logger.info("no account is this shard's", extra={"shard": str(self.shard)})
 
     def use(self, accounts: Iterable[str]) -> None:
         """These are the configured accounts from now on."""

@@ -48,11 +48,11 @@ def ports(count):
 class Several:
     """The shards by ordinal. Their configuration is one; each has a folder for its state."""
 
-    def __init__(self, folder, receiver, names=NAMES):
+    def __init__(self, folder, receiver, names=NAMES, clock=None):
         self.folder = folder
         self.receiver = receiver
         self.names = names
-        self.clock = MovedClock(utc_now())
+        self.clock = clock or MovedClock(utc_now())
         story = STORY + "".join(ACCOUNT.replace("@NAME@", name) for name in names)
         self.pretend = simulator.Simulator(simulator.load(story), clock=self.clock)
         self.stem = ports(5)
@@ -88,20 +88,26 @@ class Several:
             "storage": {"path": "monitor.db"},
         } | self.more
 
-    async def start(self, ordinal, count, *, peers=True, access=None, **sharding):
-        """Start this shard, on the state that it left."""
-        folder = self.folder / str(ordinal)
-        folder.mkdir(exist_ok=True)
-        file = folder / "config.yaml"
-        file.write_text(yaml.safe_dump(self.document()))
-        address = f"127.0.0.1:{self.stem}{ordinal}"
-
-        environ = {
+    @property
+    def environ(self):
+        return {
             f"KEY_{number}": account.api_key for number, account in enumerate(self.pretend.scenario.accounts)
         }
 
+    def write(self, folder):
+        """The configuration, in a folder for one shard's state."""
+        folder.mkdir(exist_ok=True)
+        file = folder / "config.yaml"
+        file.write_text(yaml.safe_dump(self.document()))
+        return file
+
+    async def start(self, ordinal, count, *, peers=True, access=None, **sharding):
+        """Start this shard, on the state that it left."""
+        file = self.write(self.folder / str(ordinal))
+        address = f"127.0.0.1:{self.stem}{ordinal}"
+
         def load():
-            return config.load(file, environ, listen_address=address, web_config_file=access)
+            return config.load(file, self.environ, listen_address=address, web_config_file=access)
 
         settings = Sharding(Shard(ordinal, count), self.peers if peers else None, **sharding)
         app = App(load(), load=load, clock=self.clock, sharding=settings)

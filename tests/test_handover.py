@@ -100,12 +100,15 @@ async def three(pair, *, but=()):
             await pair.start(ordinal, 3)
 
 
-async def test_a_shard_without_an_account_runs_is_ready_and_beats(pair, server):
+async def test_a_shard_without_an_account_runs_is_ready_and_beats(pair, server, caplog):
+    caplog.set_level("INFO")
     pair.more["heartbeat"] = {"url": f"{server.url}/beat", "every": "10s"}
     app = await pair.start(1 - OLD, 2)
     await pair.start(OLD, 2)
     await pair.settled()
     assert app.book.accounts == {}
+    said = [record.shard for record in caplog.records if record.message == "no account is this shard's"]
+    assert said == [f"{1 - OLD}/2"]
     async with aiohttp.ClientSession(app.address) as session:
         for path in ("/-/healthy", "/-/ready", "/", "/metrics"):
             async with session.get(path) as answer:
