@@ -38,8 +38,10 @@ logger = logging.getLogger(__name__)
 ASK_EVERY = 3.0
 """Seconds between two questions to the other shards."""
 
-ANSWER_WITHIN = aiohttp.ClientTimeout(total=60, connect=5)
-"""Seconds: an account with ten thousand batches has some ten megabytes of state."""
+ANSWER_WITHIN = aiohttp.ClientTimeout(total=5)
+STATE_WITHIN = aiohttp.ClientTimeout(total=60, connect=5)
+"""Seconds: one that hangs must not hold up what the others have; an account with ten thousand batches has tens of
+megabytes of state."""
 
 PATIENCE = 300.0
 """Seconds that an account waits for shards that do not answer. A rolling restart has each back within one minute, a
@@ -150,7 +152,7 @@ class Handover:
                 extra={"awaited": ",".join(sorted(self.arriving)), "kept": ",".join(sorted(self.leaving))},
             )
         connector = aiohttp.TCPConnector(resolver=Resolver(), force_close=True)
-        async with aiohttp.ClientSession(connector=connector, timeout=ANSWER_WITHIN) as session:
+        async with aiohttp.ClientSession(connector=connector) as session:
             while self.arriving or self.leaving:
                 try:
                     views = await self._ask_all(session)
@@ -253,6 +255,7 @@ class Handover:
             async with session.get(
                 url,
                 params=query,
+                timeout=STATE_WITHIN if query else ANSWER_WITHIN,
                 headers={} if given is None else {aiohttp.hdrs.AUTHORIZATION: given},
                 ssl=self._settings.tls,
                 server_hostname=self._settings.server_name,

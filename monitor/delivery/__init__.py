@@ -26,7 +26,7 @@ from monitor.delivery.queue import Jitter, Queue, Settings
 from monitor.delivery.turns import RECENT, Turns
 from monitor.delivery.views import record
 from monitor.metrics import Instruments
-from monitor.model import Mute, Notification, QueueStatus, Record, Tested
+from monitor.model import MessageKind, Mute, Notification, QueueStatus, Record, Tested
 from monitor.notify.channel import StateChannel
 from monitor.resolver import Resolver
 from monitor.routing import Receiver
@@ -129,9 +129,12 @@ class Delivery:
         """
         gone, events = self._kept.pop(account, []), list[Notification]()
         for queue in self._queues.values():
-            flying = queue.flying()
+            flying = [queue.rows[name] for name in queue.flying() if name in queue.rows]
+            ended = {row.alert.fingerprint for row in flying if row.kind is MessageKind.RESOLVED}
             for row in [row for row in queue.rows.values() if _account(row) == account]:
-                if row.id in flying:
+                if row.alert.fingerprint in ended:
+                    continue  # the end is told here, which needs to know of the beginning
+                if row in flying:
                     queue.rows[row.id] = replace(row, one_shot=True)
                     events.append(queue.rows[row.id])
                 else:

@@ -295,7 +295,9 @@ def _accounts() -> list[tuple[int, Json]]:
 
 def _messages() -> list[tuple[int, Json]]:
     # Each shard has a queue of its own to a receiver: the oldest of all counts.
-    since = f"min by (receiver) (ultravox_monitor_notifications_oldest_pending_timestamp_seconds{{{MONITOR}}})"
+    since = (
+        f"min by (receiver) (ultravox_monitor_notifications_oldest_pending_timestamp_seconds{{{MONITOR}}})"
+    )
     oldest = f"(time() - {since}) / 60 or 0 * max by (receiver) (ultravox_monitor_notifications_pending{{{MONITOR}}})"
     failed = f"sum by (receiver, reason) (increase(ultravox_monitor_notification_failures_total{{{MONITOR}}}{RATE}))"
     return [
