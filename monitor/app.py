@@ -207,13 +207,12 @@ class App:
         await self.book.close_unwatched(self.handover.moving)
 
     async def _arrived(self, name: str) -> None:
-        """An account that was awaited is to be watched now, unless a reload has taken it out meanwhile."""
+        """Watch an account that was awaited, unless a reload has taken it out meanwhile."""
         async with self.reload.under_way:
-            if name in self.handover.arriving:
-                self.handover.arriving.discard(name)
-                config = self.reload.config
-                accounts = tuple(account for account in config.accounts if account.name == name)
-                await self._begin(replace(config, accounts=accounts))
+            self.handover.arriving.discard(name)
+            config = self.reload.config
+            accounts = tuple(account for account in config.accounts if account.name == name)
+            await self._begin(replace(config, accounts=accounts))
 
     def _plan(self, config: Config, asked_for: bool) -> _Change:
         config = self._ours(config)

@@ -83,12 +83,16 @@ class Handover:
         self._store = store
         self._ours: frozenset[str] = frozenset()
         self._taken: set[str] = set()  # of those that arrive: in our state file
+        self._waits_until: dict[
+            str, float
+        ] = {}  # those that arrive, for shards that do not answer; loop seconds
         self._forgotten: dict[str, AccountState] = {}  # of those that leave: still in our state file
 
     def begin(self, accounts: Iterable[str], contents: Contents) -> None:
-        """Find what has moved since the state file was written. ShardError when this shard has nothing to do, and never will.
+        """Find what has moved since the state file was written. ShardError: there is no such shard.
 
-        `accounts`: of the configuration, whosever they are.
+        `accounts`: of the configuration, whosever they are. Where something can be handed over, an ordinal that is too
+        high is that of a shard that is about to go: refused, it would hold up the restart of those that stay.
         """
         names, known = set(accounts), {record.name for record in contents.accounts}
         if self._settings.peers is not None:
@@ -96,14 +100,15 @@ class Handover:
             # A state file that was lost is no reason to ask: what was in it was ours.
             if contents.ends_since is None:
                 self.arriving = {name for name in names - known if self.shard.owns(name)}
-        if self.shard.ordinal >= self.shard.count and not self.leaving:
-            raise ShardError(
-                f"--shard {self.shard}: ordinals begin at 0, so that the last of "
-                f"{words.counted(self.shard.count, 'shard')} is {self.shard.count - 1}; "
-                "and nothing is left here to be handed over to the others"
-            )
         self.use(names)
-        if not self._ours:
+        if self.shard.ordinal >= self.shard.count:
+            last = f"of {words.counted(self.shard.count, 'shard')} the last is {self.shard.count - 1}"
+            if self._settings.peers is None:
+                raise ShardError(f"--shard {self.shard}: ordinals begin at 0, {last}")
+            logger.warning(
+                "this shard is about to go, it watches nothing: %s", last, extra={"shard": str(self.shard)}
+            )
+        elif not self._ours:
             logger.info("no account is this shard's", extra={"shard": str(self.shard)})
 
     def use(self, accounts: Iterable[str]) -> None:
@@ -145,7 +150,8 @@ class Handover:
     async def run(self, arrived: Callable[[str], Awaitable[None]]) -> None:
         """Hand over and take over until nothing moves any more. `arrived`: watch this account from now on."""
         loop = asyncio.get_running_loop()
-        keep_until, waits_until = loop.time() + KEEP, dict.fromkeys(self.arriving, loop.time() + PATIENCE)
+        keep_until = loop.time() + KEEP
+        self._waits_until = dict.fromkeys(self.arriving, loop.time() + PATIENCE)
         if self.arriving or self.leaving:
             logger.info(
                 "accounts move",
@@ -164,11 +170,11 @@ class Handover:
                             await self._give_back(name)
                     for name in sorted(self.arriving):
                         if any(view is not None and name in view.watches for view in views.values()):
-                            waits_until[name] = loop.time() + PATIENCE
+                            self._waits_until[name] = loop.time() + PATIENCE
                             continue
                         offering = [at for at, view in views.items() if view and name in view.offers]
                         settled = not offering and all(views[ordinal] for ordinal in self._others())
-                        if settled or loop.time() >= waits_until[name]:
+                        if settled or loop.time() >= self._waits_until[name]:
                             await self._arrive(name, arrived, settled=settled)
                         elif offering and name not in self._taken:
                             await self._take(session, name, offering)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import aioresponses.core

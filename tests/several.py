@@ -58,6 +58,7 @@ class Several:
         self.stem = ports(5)
         self.apps: dict[int, App] = {}
         self.more: dict[str, object] = {}
+        self.finds = False  # no batch is configured
 
     @property
     def peers(self):
@@ -70,11 +71,12 @@ class Several:
                 "api_key": f"${{KEY_{number}}}",
                 "base_url": self.pretend.base_url,
                 "max_requests_per_second": 200,
-                "discover": None,
+                "discover": {} if self.finds else None,
                 "batches": [
                     {"agent_id": str(agent.agent_id), "batch_id": str(batch.batch_id), "name": batch.name}
                     for agent in account.agents
                     for batch in agent.batches
+                    if not self.finds
                 ],
             }
             for number, account in enumerate(self.pretend.scenario.accounts)
@@ -130,6 +132,7 @@ class Several:
             for app in self.apps.values():
                 for name in list(app.book.accounts):
                     await app.poller.probe_account(name)
+                    await app.rounds._discovery.run(name)
                 for key in list(app.book.watches):
                     await app.poller.poll_batch(key)
             await self.sent()
@@ -165,7 +168,7 @@ class Several:
     def told(self):
         """How often each thing was told."""
         return Counter(
-            (labels["account"], labels["batch"], labels["alertname"], alert["status"])
+            (labels["account"], labels.get("batch"), labels["alertname"], alert["status"])
             for request in self.receiver.requests
             if request.path == "/crm"
             for alert in request.json["alerts"]

@@ -101,7 +101,9 @@ async def test_an_end_that_may_have_arrived_is_told_here_even_if_it_is_composed_
 async def test_taken_over_it_goes_on_as_if_it_had_been_told_here(bench, server, clock):
     begun = notification(1, delivered_at=clock())
     waits = notification(2, batch_id="b2")
-    bench.delivery.take_over((begun, waits), ())
+    event = notification(4, batch_id="b4", one_shot=True, delivered_at=clock())
+    bench.delivery.take_over((begun, event, waits), ())
+    assert bench.delivery._queues["crm"].rows.keys() == {begun.id, waits.id}, "of an event nothing follows"
     await bench.turn()
     assert [status for status, _ in told(server)] == ["firing"] * 2, (
         "the new one, and what fires on beside it"

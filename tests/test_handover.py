@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
@@ -12,12 +13,14 @@ import yaml
 from receivers import HANG
 from several import EARLY, EVERY_BATCH_ONCE, LATE, MOVERS, NAMES, Several, once
 
-from monitor import handover, schedule
-from monitor.handover import ShardError
+from monitor import config, handover, schedule
+from monitor.app import App
+from monitor.handover import ShardError, Sharding
 from monitor.heartbeat import why_silent
 from monitor.model import Mute
 from monitor.notify import alertmanager
-from monitor.shards import owner
+from monitor.shards import Shard, owner
+from monitor.simulator import Fault, FaultKind
 from monitor.store import Store
 
 
@@ -170,7 +173,10 @@ async def test_what_may_have_arrived_stays_where_it_was_sent_and_its_end_is_told
     await pair.poll(40)
     assert pair.told()[ONE, "stalls", "BatchStalled", "resolved"] == 1
     await pair.stop(OLD)
-    left = await Store(pair.folder / str(OLD) / "monitor.db", clock=pair.clock).open()
+    store = Store(pair.folder / str(OLD) / "monitor.db", clock=pair.clock)
+    left = await store.open()
+    await store.close()
+    assert {record.account for record in left.batches} == {record.name for record in left.accounts} == {STAYS}
     of_one = [row for row in left.notifications if dict(row.alert.labels)["account"] == ONE]
     assert [row.one_shot for row in of_one if not row.one_shot] == [], (
         "nothing that would be held to fire for ever"
@@ -215,6 +221,43 @@ async def test_an_alertmanager_is_told_all_the_time_that_it_fires_and_once_that_
     assert [over for _, over in await minute()] == [True], "repeated, as Prometheus does, by the new one"
 
 
+async def test_batches_that_were_found_move_as_those_that_are_configured(pair):
+    pair.finds = True
+    await two(pair)
+    await pair.poll(40)
+
+    def told():
+        return sorted(
+            (account, alert, status, times) for (account, _, alert, status), times in pair.told().items()
+        )
+
+    early = sorted((name, alert, status, 1) for name in (ONE, STAYS) for _, alert, status in EARLY)
+    assert told() == early
+    await three(pair)
+    await pair.settled()
+    found = [key for key, watch in pair.apps[2].book.watches.items() if watch.target.account == ONE]
+    assert len(found) == 3, "those that are remembered, before any list was read"
+    await pair.poll(80)
+    late = sorted((name, alert, status, 1) for name in (ONE, STAYS) for _, alert, status in LATE)
+    assert told() == sorted(early + late)
+
+
+async def test_without_a_configuration_one_shard_has_the_account(pair, tmp_path):
+    environ = {"ULTRAVOX_API_KEY": pair.environ["KEY_0"], "ULTRAVOX_BASE_URL": pair.pretend.base_url}
+    apps = []
+    for ordinal in range(2):
+        settings = config.load_default(environ, listen_address="127.0.0.1:0")
+        settings = replace(settings, storage_path=tmp_path / f"{ordinal}.db")
+        app = App(settings, load=None, clock=pair.clock, sharding=Sharding(Shard(ordinal, 2)))
+        await app.start()
+        apps.append(app)
+    try:
+        assert [set(app.book.accounts) for app in apps] == [set(), {"default"}]
+    finally:
+        for app in apps:
+            await app.shut_down()
+
+
 async def test_a_mute_moves_too(pair):
     await two(pair)
     key = next(key for key, watch in pair.apps[OLD].book.watches.items() if watch.target.account == ONE)
@@ -227,8 +270,9 @@ async def test_a_mute_moves_too(pair):
     assert (await pair.start(2, 3)).delivery.mutes() == (mute,), "it was committed"
 
 
-async def test_from_three_to_two_the_one_that_goes_hands_over_before_it_goes(pair):
-    """First all are told the new number, then the last is taken away."""
+@pytest.mark.parametrize("count", [2, 1])
+async def test_those_that_go_hand_over_before_they_go(pair, count):
+    """First all are told the new number, then the last are taken away."""
     for ordinal in range(3):
         await pair.start(ordinal, 3)
     await pair.settled()
@@ -236,27 +280,29 @@ async def test_from_three_to_two_the_one_that_goes_hands_over_before_it_goes(pai
     assert set(pair.apps[2].book.accounts) == {ONE}
     for ordinal in (2, 1, 0):
         await pair.stop(ordinal)
-        await pair.start(ordinal, 2)
+        await pair.start(ordinal, count)
     await pair.settled()
-    assert [set(app.book.accounts) for _, app in sorted(pair.apps.items())][OLD] == {ONE, STAYS}
+    assert set(pair.apps[owner(ONE, count)].book.accounts) == {ONE, STAYS}
     assert pair.apps[2].book.accounts == {}
     assert pair.apps[2].surface.ready()
-    await pair.stop(2)
-    with pytest.raises(
-        ShardError,
-        match=r"^--shard 2/2: ordinals begin at 0, so that the last of 2 shards is 1; and nothing is left",
-    ):
-        await pair.start(2, 2)
+    for gone in range(count, 3):
+        await pair.stop(gone)
+        app = await pair.start(gone, count)  # once more, before it is taken away
+        assert not app.handover.moving
+        assert app.surface.ready()
+        async with aiohttp.ClientSession(app.address) as session, session.get("/metrics") as answer:
+            assert "ultravox_monitor_shards{" not in await answer.text(), "it is none of them"
     await pair.poll(80)
     assert pair.told() == once([ONE, STAYS], EARLY + LATE)
 
 
-@pytest.mark.parametrize("peers", [True, False])
-async def test_an_ordinal_that_there_never_was_is_refused(pair, peers):
-    with pytest.raises(ShardError, match="the last of 3 shards is 2"):
-        await pair.start(3, 3, peers=peers)
-    with pytest.raises(ShardError, match="the last of 1 shard is 0"):
-        await pair.start(1, 1, peers=peers)
+async def test_an_ordinal_too_high_is_refused_where_nothing_can_be_handed_over(pair, caplog):
+    with pytest.raises(ShardError, match=r"^--shard 3/3: ordinals begin at 0, of 3 shards the last is 2$"):
+        await pair.start(3, 3, peers=False)
+    with pytest.raises(ShardError, match="of 1 shard the last is 0"):
+        await pair.start(1, 1, peers=False)
+    await pair.start(3, 3)
+    assert "this shard is about to go, it watches nothing: of 3 shards the last is 2" in caplog.text
 
 
 async def test_killed_between_taking_it_and_watching_it_the_new_one_goes_on_with_what_it_took(
@@ -344,6 +390,43 @@ async def test_as_long_as_another_one_watches_it_nobody_loses_patience(pair, mon
     await asyncio.sleep(0.2)
     assert new.handover.arriving == {ONE}
     assert ONE in pair.apps[OLD].book.accounts
+    until = new.handover._waits_until[ONE]
+    await pair.until(
+        lambda: new.handover._waits_until[ONE] > until
+    )  # it begins when that one is seen no more
+
+
+async def test_an_alert_about_the_account_itself_moves_and_is_resolved_once(pair):
+    await two(pair)
+    pair.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, account=ONE, to="25m", **{"from": 0}))
+    await pair.poll(20)
+    fired = once([ONE], [(None, "AccountUnreachable", "firing")])
+    assert pair.told() == once([STAYS], EARLY[:1]) + fired
+    await three(pair)
+    await pair.settled()
+    assert pair.told() == once([STAYS], EARLY[:1]) + fired
+    await pair.poll(30)
+    about = {what: times for what, times in pair.told().items() if what[2] == "AccountUnreachable"}
+    assert about == fired + once([ONE], [(None, "AccountUnreachable", "resolved")])
+
+
+async def test_what_waited_when_no_shard_took_it_over_is_told_with_its_end(pair, server, monkeypatch):
+    await two(pair)
+    await pair.poll(20)
+    server.script.extend([503] * 99)
+    pair.clock.move(minutes=10)
+    for key in list(pair.apps[OLD].book.watches):
+        await pair.apps[OLD].poller.poll_batch(key)
+    await pair.stop()
+    monkeypatch.setattr(handover, "KEEP", 0.0)
+    app = await pair.start(OLD, 3)
+    await pair.until(lambda: [queue.pending for queue in app.delivery.queues()] == [3])
+    server.script.clear()
+    server.requests.clear()
+    pair.clock.move(hours=1)
+    app.delivery._queues["crm"].woken.set()
+    await pair.sent()
+    assert pair.told() == once([STAYS], EARLY[1:]) + once([ONE], LATE[:1])
 
 
 async def test_what_no_shard_takes_over_is_closed_after_a_day_and_not_before(pair, monkeypatch):
