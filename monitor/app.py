@@ -1,7 +1,7 @@
-"""The running daemon: wires the parts together, starts and stops them, reloads the configuration.
+"""The running daemon: wires the parts together, starts and stops them, makes of them what the configuration says.
 
 No judgement here. A new configuration is read, validated and built in full before anything live is
-touched; what cannot be taken over leaves everything as it was.
+touched (reload.py); what cannot be taken over leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -12,35 +12,29 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Container, Coroutine
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from monitor import notify, targets, ultravox, web, words
 from monitor.clock import Clock
-from monitor.config import Account, Config, ConfigError, Files
+from monitor.config import Account, Config
 from monitor.delivery import Delivery
+from monitor.handover import Handover, Sharding
 from monitor.heartbeat import Heartbeat, Vitals
 from monitor.metrics import Instruments, code_label
 from monitor.model import BatchKey
 from monitor.poller import Book, Poller, close_clients
+from monitor.reload import Reload
 from monitor.rounds import Plan, Rounds
 from monitor.schedule import Schedule
 from monitor.store import Store
-from monitor.store.worker import Worker
 from monitor.surface import Surface
 from monitor.systemd import Systemd
 from monitor.ultravox import ApiSettings, Client
 from monitor.web import ReloadRefusedError
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-FILE_CHECK = 10.0
-"""Seconds between two looks at the configuration's files."""
-
-FILE_PATIENCE = 30.0
-"""Seconds that the configuration's files, which may lie on a disk that has gone, have to be read."""
 
 POLL_PATIENCE = timedelta(seconds=1)
 SEND_PATIENCE = timedelta(seconds=6)
@@ -51,15 +45,18 @@ seconds. What is left of them is the disk's. A poll that is cut off is repeated 
 
 PRUNE_EVERY = timedelta(hours=1)
 
-_OWN_ERROR = "it could not be read, by an error of the monitor's own, of which the log tells more"
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a configuration that was read anew would change."""
 
-class _OwnError(Exception):
-    """Its text is safe to show."""
+    wanted: dict[BatchKey, targets.Watch]
+    found: Container[BatchKey]  # of these, those that were found
+    plan: targets.Plan
 
 
 class App:
-    """One daemon. `load` reads the configuration anew; it raises ConfigError."""
+    """One daemon, or with `sharding` one of several. `load` reads the configuration anew; it raises ConfigError."""
 
     def __init__(
         self,
@@ -67,14 +64,10 @@ class App:
         *,
         load: Callable[[], Config],
         clock: Clock,
+        sharding: Sharding | None = None,
     ) -> None:
-        self._config = config
-        self._load = load
         self._clock = clock
         self._clients: dict[str, ApiSettings] = {}
-        self._files = Files(config.sources)
-        self._reader = Worker("configuration")
-        self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._serving: web.Serving | None = None
@@ -92,18 +85,30 @@ class App:
         )
         self.poller = Poller(self.book)
         self.rounds = Rounds(self.schedule, self.poller, clock=clock)
+        self.handover = Handover(sharding or Sharding(), self.book, self.delivery, self.store)
+        if sharding is not None and sharding.shard.ordinal < sharding.shard.count:
+            self.instruments.sharded(sharding.shard.ordinal, sharding.shard.count)
         self.surface = Surface(
             self.book,
             self.rounds,
             self.delivery,
             self.store,
             self.schedule,
+            self.handover,
             clock,
-            reload=lambda: self._reload(asked_for=True),
+            reload=lambda: self.reload.run(asked_for=True),
             started_at=clock(),
         )
         self.heartbeat = Heartbeat(self._vitals, clock=clock, instruments=self.instruments)
         self._systemd = Systemd(os.environ)
+        self.reload = Reload(
+            config,
+            load,
+            plan=self._plan,
+            apply=self._take_over,
+            refused=self._refused,
+            systemd=self._systemd,
+        )
 
     # Life
 
@@ -126,30 +131,27 @@ class App:
         self._stopping.set()
 
     async def start(self) -> None:
-        """Bring everything up. StoreError or OSError when the state file or the address cannot be had."""
-        config = self._config
+        """Bring everything up. StoreError, ShardError or OSError when the state file, the shard or the address cannot be had."""
+        config = self.reload.config
         contents = await self.store.open()
+        self.handover.begin((account.name for account in config.accounts), contents)
         self.book.restore(contents)
-        self.delivery.restore(contents)
+        self.delivery.restore(contents, self.handover.leaving)
         self._serving = await web.serve(config.web, self.surface, self.instruments, config.access)
         self.delivery.start()
         self.schedule.start()
         self.schedule.every("prune", PRUNE_EVERY, self._prune)
-        adopted: dict[BatchKey, targets.Watch] = {}
-        for account in config.accounts:
-            if account.discovery is not None:
-                adopted |= self.rounds.adopt(account.name, account.discovery)
-        await self._apply(config, adopted | _configured(config), found=adopted.keys())
-        await self.book.close_unwatched()
+        await self._begin(self._ours(config))
         self.heartbeat.use(config.heartbeat)
-        self._spawn(self._watch_files())
+        self._spawn(self.handover.run(self._arrived))
+        self._spawn(self.reload.watch_files())
         self._spawn(self._systemd.beat(self.schedule.alive, self._in_a_line))
         self._systemd.ready()
         self.started.set()
         logger.info(
             "watching",
             extra={
-                "accounts": len(config.accounts),
+                "accounts": len(self.book.accounts),
                 "batches": len(self.book.watches),
                 "address": self.address,
             },
@@ -158,10 +160,10 @@ class App:
     @property
     def address(self) -> str:
         """The base URL at which this process answers, for people on the same machine."""
-        host, port = self._config.web.host, self._config.web.port
+        host, port = self.reload.config.web.host, self.reload.config.web.port
         if self._serving is not None and self._serving.addresses:
             port = self._serving.addresses[0][1]
-        scheme = "http" if self._config.access.tls is None else "https"
+        scheme = "http" if self.reload.config.access.tls is None else "https"
         shown = "localhost" if host in {"", "0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
         return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
 
@@ -181,7 +183,7 @@ class App:
         await close_clients(self.book.accounts.values())
         await closing
         await self.store.close(timedelta(seconds=until - loop.time()))
-        self._reader.shutdown(wait=False)
+        self.reload.stop()
         logger.info("stopped")
 
     async def _stop_answering(self) -> None:
@@ -190,45 +192,51 @@ class App:
 
     # Configuration
 
-    async def _reload(self, *, asked_for: bool) -> None:
-        async with self._reloading:
-            with self._systemd.reloading():
-                await self._load_anew(asked_for=asked_for)
+    def _ours(self, config: Config) -> Config:
+        """With those accounts alone that this process is to watch now."""
+        accounts = tuple(account for account in config.accounts if self.handover.watches(account.name))
+        return replace(config, accounts=accounts)
 
-    async def _load_anew(self, *, asked_for: bool) -> None:
-        try:
-            await self._aside(self._files.about_to_be_read)
-        except TimeoutError as error:
-            raise self._refused(error) from error
-        try:
-            config = await self._aside(self._load)
-            found = self.rounds.found({account.name: account.discovery for account in config.accounts})
-            wanted = found | _configured(config)
-            plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
-        except ConfigError as error:
-            # Look at what it named, too: that may be what is mended.
-            self._files.look_at({*self._config.sources, *error.sources})
-            raise self._refused(error) from error
-        except (targets.TooManyDroppedError, TimeoutError) as error:
-            raise self._refused(error) from error
-        except Exception as error:  # whatever our own mistake is, the old configuration goes on
-            logger.exception("the configuration could not be read; this is an error of the monitor's own")
-            # The page shows why. What this error says is for the log alone: it may quote what was read.
-            raise self._refused(_OwnError(f"{_OWN_ERROR} ({type(error).__name__})")) from None
-        if config.storage_path != self._config.storage_path or config.web != self._config.web:
+    async def _begin(self, config: Config) -> None:
+        """Watch these accounts, and go on where their state in the store ends."""
+        adopted: dict[BatchKey, targets.Watch] = {}
+        for account in config.accounts:
+            if account.discovery is not None:
+                adopted |= self.rounds.adopt(account.name, account.discovery)
+        await self._apply(config, adopted | _configured(config), found=adopted.keys())
+        await self.book.close_unwatched(self.handover.moving)
+
+    async def _arrived(self, name: str) -> None:
+        """Watch an account that was awaited, unless a reload has taken it out meanwhile."""
+        async with self.reload.under_way:
+            self.handover.arriving.discard(name)
+            config = self.reload.config
+            accounts = tuple(account for account in config.accounts if account.name == name)
+            await self._begin(replace(config, accounts=accounts))
+
+    def _plan(self, config: Config, asked_for: bool) -> _Change:
+        config = self._ours(config)
+        found = self.rounds.found({account.name: account.discovery for account in config.accounts})
+        wanted = found | _configured(config)
+        plan = targets.plan(self.book.watches, wanted, asked_for=asked_for)
+        return _Change(wanted, found.keys(), plan)
+
+    async def _take_over(self, config: Config, change: _Change) -> None:
+        before, plan = self.reload.config, change.plan
+        self.handover.use(account.name for account in config.accounts)
+        config = self._ours(config)
+        if config.storage_path != before.storage_path or config.web != before.web:
             logger.warning("storage and web settings are taken over at the next start")
         gone = self.book.accounts.keys() - {account.name for account in config.accounts}
         for name in gone:
             self.rounds.unwatch_account(name)  # before anything waits: a list under way adds nothing now
         await self.rounds.unwatch(plan.dropped)
-        await self._apply(config, wanted, found=found.keys())
+        await self._apply(config, change.wanted, found=change.found)
         for name in gone:
             await self._forget_account(name)
         if self._serving is not None:
             self._serving.use(config.access)
-        self._config = config
         self.heartbeat.use(config.heartbeat)
-        self._files.look_at(config.sources)
         self.instruments.loaded(successful=True, now=self._clock())
         self.surface.reload_error = None
         logger.info(
@@ -236,11 +244,9 @@ class App:
             extra={"added": len(plan.added), "kept": len(plan.kept), "dropped": len(plan.dropped)},
         )
 
-    def _refused(self, error: Exception) -> ReloadRefusedError:
+    def _refused(self, why: str) -> None:
         self.instruments.loaded(successful=False, now=self._clock())
-        self.surface.reload_error = str(error)
-        logger.error("configuration refused, the old one goes on", extra={"error": str(error)})
-        return ReloadRefusedError(str(error))
+        self.surface.reload_error = why
 
     async def _apply(
         self, config: Config, wanted: dict[BatchKey, targets.Watch], *, found: Container[BatchKey]
@@ -311,10 +317,12 @@ class App:
         accounts, batches = self.book.accounts.values(), self.book.statuses.values()
         attempts = [now if account.client.paused else account.status.last_probe_at for account in accounts]
         attempts += [status.last_poll_at for status in batches]
+        if not accounts:  # all are other shards': there is nothing to ask for
+            attempts.append(now)
         return Vitals(
             scheduler_lives=self.schedule.alive(),
             store_writable=self.store.writable,
-            account_interval=self._config.account_interval,
+            account_interval=self.reload.config.account_interval,
             attempts=tuple(at for at in attempts if at is not None),
             since=self.heartbeat.since,
             queues=tuple(queue for queue in self.delivery.queues() if queue.receiver in receivers),
@@ -323,32 +331,9 @@ class App:
     def _reload_by_signal(self) -> None:
         async def reload() -> None:
             with contextlib.suppress(ReloadRefusedError):  # it has been logged
-                await self._reload(asked_for=True)
+                await self.reload.run(asked_for=True)
 
         self._spawn(reload())
-
-    async def _watch_files(self) -> None:
-        """Reload when the same new content was seen twice in a row: a half-written file never counts."""
-        while True:
-            await asyncio.sleep(FILE_CHECK)
-            with contextlib.suppress(
-                ReloadRefusedError, TimeoutError
-            ):  # the one was logged, the other is looked at again
-                if await self._aside(self._files.changed):
-                    await self._reload(asked_for=False)
-
-    async def _aside(self, job: Callable[[], _T]) -> _T:
-        """Read files where nobody waits for them at the end, and no longer than FILE_PATIENCE. TimeoutError."""
-        reading = asyncio.get_running_loop().run_in_executor(self._reader, job)
-        reading.add_done_callback(
-            lambda late: late.cancelled() or late.exception()
-        )  # though nobody waits any more
-        done, _ = await asyncio.wait({reading}, timeout=FILE_PATIENCE)
-        if not done:
-            raise TimeoutError(
-                f"the configuration's files cannot be read: no answer within {FILE_PATIENCE:g} s"
-            )
-        return reading.result()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -13,7 +13,8 @@ from typing import Any
 from monitor.clock import Clock
 from monitor.delivery import Delivery
 from monitor.explain import Explanation, explain
-from monitor.model import Mute, Record, Snapshot, Status, Tested
+from monitor.handover import Handover
+from monitor.model import HandoverView, Mute, Record, Snapshot, Status, Tested
 from monitor.poller import Book
 from monitor.rounds import Rounds
 from monitor.schedule import Schedule
@@ -29,6 +30,7 @@ class Surface:
     delivery: Delivery
     store: Store
     schedule: Schedule
+    hand_over: Handover
     clock: Clock
     reload: Callable[[], Coroutine[Any, Any, None]]
     started_at: datetime
@@ -98,6 +100,14 @@ class Surface:
     async def test_alert(self, receiver: str | None) -> tuple[Tested, ...]:
         """Send a test alert to every receiver, or to this one."""
         return await self.delivery.test(receiver)
+
+    def handover(self) -> HandoverView:
+        """What the other shards want to know."""
+        return self.hand_over.view()
+
+    def offer(self, account: str) -> Callable[[], Any] | None:
+        """What is remembered of an account, for its shard: a function that makes JSON of it. None: it is not offered."""
+        return self.hand_over.offer(account)
 
     def healthy(self) -> bool:
         """Whether jobs are being run."""

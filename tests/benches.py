@@ -37,9 +37,9 @@ class Bench:
         )
         self.contents = Contents()
 
-    async def open(self) -> Bench:
+    async def open(self, leaving: frozenset[str] = frozenset()) -> Bench:
         self.contents = await self.store.open()
-        self.delivery.restore(self.contents)
+        self.delivery.restore(self.contents, leaving)
         self.delivery._turns.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         self.delivery._employ = lambda queue: None
         return self

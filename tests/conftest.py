@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import aioresponses.core
@@ -67,10 +68,10 @@ async def other_server():
 async def benches(tmp_path, clock):
     made = []
 
-    async def make(path: Path = tmp_path / "monitor.db") -> Bench:
+    async def make(path: Path = tmp_path / "monitor.db", **options: Any) -> Bench:
         bench = Bench(path, clock)
         made.append(bench)
-        return await bench.open()
+        return await bench.open(**options)
 
     yield make
     for bench in made:

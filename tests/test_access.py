@@ -25,6 +25,7 @@ GUARDED = (
     "/api/v1/explain",
     "/api/v1/notifications",
     "/api/v1/mutes",
+    "/api/v1/handover",
     "/nowhere",
 )
 

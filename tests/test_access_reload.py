@@ -20,8 +20,8 @@ from doors import (
 )
 from test_app import LOADED, STORY, Daemon
 
-from monitor import app as app_module
 from monitor import config, log, redaction, simulator
+from monitor import reload as reload_module
 from monitor.clock import utc_now
 
 OTHER = bcrypt.hashpw(b"another", bcrypt.gensalt(4)).decode()
@@ -81,13 +81,13 @@ async def test_a_bad_file_leaves_what_held_says_so_everywhere_and_shows_no_secre
 async def test_a_certificate_that_changes_on_the_disk_is_shown_and_nobody_is_cut_off(
     daemon, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     write_web(tmp_path, tls={})
     async with daemon.running():
         reader, writer = await door(daemon).knock(tls=client_context())
         assert (await say(reader, writer, "/-/healthy"))[0] == 200
         before = writer.get_extra_info("peercert")["serialNumber"]
-        access = daemon.app._config.access
+        access = daemon.app.reload.config.access
 
         # Half of it: the key comes later. Nobody is to see a certificate without its key.
         key = tmp_path.joinpath("key.pem").read_bytes()
@@ -99,7 +99,7 @@ async def test_a_certificate_that_changes_on_the_disk_is_shown_and_nobody_is_cut
         assert (await door(daemon).ask("/-/healthy", tls=client_context()))[0] == 200
 
         tmp_path.joinpath("key.pem").write_bytes(new)
-        await daemon.until(lambda: daemon.app._config.access is not access)
+        await daemon.until(lambda: daemon.app.reload.config.access is not access)
         _, other = await door(daemon).knock(tls=client_context())
         assert other.get_extra_info("peercert")["serialNumber"] != before
         assert (await say(reader, writer, "/-/healthy"))[0] == 200
@@ -109,16 +109,16 @@ async def test_a_certificate_that_changes_on_the_disk_is_shown_and_nobody_is_cut
 
 
 async def test_a_ca_that_changes_on_the_disk_is_asked_for_from_then_on(daemon, tmp_path, monkeypatch):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     mutual = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
     write_web(tmp_path, tls=mutual)
     issued = STRANGERS.issue_cert("prometheus.example")
     async with daemon.running():
         with pytest.raises((OSError, asyncio.IncompleteReadError)):
             await door(daemon).ask(tls=client_context(issued))
-        access = daemon.app._config.access
+        access = daemon.app.reload.config.access
         tmp_path.joinpath("ca.pem").write_bytes(STRANGERS.cert_pem.bytes())
-        await daemon.until(lambda: daemon.app._config.access is not access)
+        await daemon.until(lambda: daemon.app.reload.config.access is not access)
         assert (await door(daemon).ask(tls=client_context(issued)))[0] == 200
 
 
@@ -126,7 +126,7 @@ async def test_a_ca_that_changes_on_the_disk_is_asked_for_from_then_on(daemon, t
 async def test_a_file_that_is_emptied_or_gone_does_not_open_the_door(
     daemon, tmp_path, monkeypatch, gone, said
 ):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     path = write_web(tmp_path, users={"prometheus": HASH})
     async with daemon.running():
         if gone:

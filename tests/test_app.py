@@ -17,6 +17,7 @@ import yaml
 
 from monitor import app as app_module
 from monitor import config, simulator
+from monitor import reload as reload_module
 from monitor.app import App
 from monitor.clock import utc_now
 from monitor.simulator import Fault, FaultKind
@@ -179,7 +180,7 @@ async def test_sighup_reloads(daemon):
 
 
 async def test_a_changed_file_is_taken_over_once(daemon, monkeypatch):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     loads = []
     load = daemon.load
     daemon.load = lambda: loads.append(1) or load()
@@ -192,15 +193,15 @@ async def test_a_changed_file_is_taken_over_once(daemon, monkeypatch):
 
 async def test_files_that_are_not_answered_hold_up_neither_reloads_nor_the_end(daemon, monkeypatch):
     """On a disk that has gone, say: who asks is told, what is running goes on, and the next reload is none of that one's."""
-    monkeypatch.setattr(app_module, "FILE_PATIENCE", 0.05)
+    monkeypatch.setattr(reload_module, "FILE_PATIENCE", 0.05)
     gone, back = threading.Event(), daemon.load
     async with daemon.running():
-        daemon.app._load = lambda: gone.wait(30) and back()
+        daemon.app.reload.load = lambda: gone.wait(30) and back()
         async with daemon.session.post("/-/reload") as answer:
             assert answer.status == 500
             assert "no answer within 0.05 s" in await answer.text()
         assert daemon.watched() == {"one", "two"}
-        monkeypatch.setattr(app_module, "FILE_PATIENCE", 20)
+        monkeypatch.setattr(reload_module, "FILE_PATIENCE", 20)
         gone.set()
         async with daemon.session.post("/-/reload") as answer:
             assert answer.status == 200
@@ -210,7 +211,7 @@ async def test_a_file_that_lost_its_batches_needs_somebody_who_means_it(daemon):
     async with daemon.running():
         daemon.write()
         with pytest.raises(ReloadRefusedError, match="would drop 2 of 2 watched batches"):
-            await daemon.app._reload(asked_for=False)
+            await daemon.app.reload.run(asked_for=False)
         assert daemon.watched() == {"one", "two"}
         assert await daemon.metric(LOADED) == 0
         await daemon.app.surface.reload()
@@ -256,13 +257,13 @@ async def test_sigterm_ends_it(daemon):
 
 
 async def test_a_secret_that_comes_after_the_file_that_names_it_is_noticed(daemon, monkeypatch):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     async with daemon.running():
         daemon.write("one", "two", "three")
         text = daemon.path.read_text().replace("api_key: ${KEY_main}", "api_key_file: key")
         assert "api_key_file" in text
         daemon.path.write_text(text)
-        await daemon.until(lambda: daemon.folder / "key" in daemon.app._files.sources)
+        await daemon.until(lambda: daemon.folder / "key" in daemon.app.reload.sources)
         assert daemon.watched() == {"one", "two"}
         daemon.folder.joinpath("key").write_text(daemon.accounts[0].api_key)
         await daemon.until(lambda: daemon.watched() == {"one", "two", "three"})
@@ -271,15 +272,15 @@ async def test_a_secret_that_comes_after_the_file_that_names_it_is_noticed(daemo
 async def test_an_error_of_our_own_while_reading_is_a_refusal_and_the_files_are_still_watched(
     daemon, monkeypatch
 ):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     async with daemon.running():
-        monkeypatch.setattr(daemon.app, "_load", lambda: 1 / 0)
+        monkeypatch.setattr(daemon.app.reload, "load", lambda: 1 / 0)
         async with daemon.session.post("/-/reload") as answer:
             assert answer.status == 500
         assert await daemon.metric(LOADED) == 0
         daemon.write("one", "two", "three")
         await asyncio.sleep(0.2)  # it is read, fails again, and is looked at further
-        monkeypatch.setattr(daemon.app, "_load", daemon.load)
+        monkeypatch.setattr(daemon.app.reload, "load", daemon.load)
         daemon.write("three", "one")
         await daemon.until(lambda: daemon.watched() == {"one", "three"})
 

@@ -35,6 +35,7 @@ ROUTES = (
     "/api/v1/notifications",
     "/api/v1/mutes",
     "/api/v1/test-alert",
+    "/api/v1/handover",
     "/-/healthy",
     "/-/ready",
     "/-/reload",

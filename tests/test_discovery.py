@@ -417,7 +417,7 @@ async def test_a_reload_without_discovery_closes_what_was_found_and_needs_somebo
         await finder.stall()
         finder.discover(batches=[configured(finder, "survey", name="mine")])
         with pytest.raises(ReloadRefusedError, match="would drop 5 of 6 watched batches"):
-            await finder.app._reload(asked_for=False)
+            await finder.app.reload.run(asked_for=False)
         assert finder.watched() == KEPT | {"done"}
         await finder.app.surface.reload()
         assert finder.watched() == {"survey"}

@@ -434,7 +434,7 @@ async def running(daemon, monkeypatch):
     monkeypatch.setattr(test_app, "utc_now", clock)
 
     async def beat():
-        made, series = daemon.app._config.heartbeat, daemon.app.instruments.add_heartbeat()
+        made, series = daemon.app.reload.config.heartbeat, daemon.app.instruments.add_heartbeat()
         return await daemon.app.heartbeat.beat(made, series)
 
     async with daemon.running():

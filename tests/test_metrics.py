@@ -36,6 +36,7 @@ def instruments():
     made.add_account("main")
     made.add_receiver("oncall")
     made.add_heartbeat().taken(NOW)
+    made.sharded(0, 3)
     return made
 
 

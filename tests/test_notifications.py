@@ -49,6 +49,7 @@ class Desk:
             self.delivery,
             self.store,
             SimpleNamespace(),
+            SimpleNamespace(),
             self.clock,
             reload=asyncio.sleep,
             started_at=NOW,

@@ -23,6 +23,7 @@ from monitor.alerts import Policy
 from monitor.choice import ANY, MOST_ROWS, Sort
 from monitor.delivery import Delivery, Settings
 from monitor.evaluate import MOST_CHANGES
+from monitor.handover import Handover, Sharding
 from monitor.metrics import Instruments
 from monitor.model import (
     AlertName,
@@ -40,8 +41,9 @@ from monitor.notices import DROPPED
 from monitor.notify import webhook
 from monitor.poller import Book, Poller
 from monitor.routing import Pacing, Route
+from monitor.shards import Shard
 from monitor.simulator import Fault, FaultKind
-from monitor.store import Change, Store
+from monitor.store import AccountRecord, Change, Store
 from monitor.surface import Surface
 from monitor.targets import Watch
 from monitor.ultravox import ApiSettings, Client
@@ -338,6 +340,9 @@ class Monitor:
             deliver=self.delivery.enqueue,
         )
         self.poller = Poller(self.book)
+        self.handover = Handover(
+            Sharding(Shard(0, 3), "http://monitor-{shard}.test:10042"), self.book, self.delivery, self.store
+        )
         self.refuses: str | None = None
         self.lives = self.polled = True
         self.surface = Surface(
@@ -349,6 +354,7 @@ class Monitor:
             self.delivery,
             self.store,
             SimpleNamespace(alive=lambda: self.lives),
+            self.handover,
             self.clock,
             reload=self.reload,
             started_at=NOW,
@@ -474,6 +480,10 @@ def states(answer):
 async def live_through(monitor):
     """A day in which everything happens: what is looked at on the way must be as the document says."""
     await monitor.look()  # before the first poll
+    await monitor.ask("/api/v1/handover")
+    monitor.book.remember(AccountRecord("leaver", NOW), ())
+    monitor.handover.leaving.add("leaver")
+    await monitor.ask("/api/v1/handover?account=leaver")
     monitor.pretend.add_fault(Fault(kind=FaultKind.UNAUTHORIZED, account="agency", **{"from": 0}))
     await monitor.poller.poll_batch(monitor.keys["empty"])
     await monitor.live(3)
@@ -584,6 +594,9 @@ QUESTIONS = [
     ("GET", "/api/v1/notifications?before=0001-01-01T00:00:00%2B14:00", 200),
     ("GET", "/api/v1/notifications?before=9999-12-31T23:59:59-14:00", 200),
     ("GET", "/api/v1/mutes", 200),
+    ("GET", "/api/v1/handover", 200),
+    ("GET", "/api/v1/handover?account=", 200),
+    ("GET", "/api/v1/handover?account=main", 404),
     ("GET", "/metrics", 200),
     ("GET", "/-/healthy", 200),
     ("GET", "/-/ready", 200),

@@ -10,7 +10,7 @@ from pretend_api import GOOD, PretendApi, listing
 from samples import AGENT
 from test_app import STORY, Daemon
 
-from monitor import app as app_module
+from monitor import reload as reload_module
 from monitor import simulator
 from monitor.clock import utc_now
 
@@ -54,7 +54,7 @@ class Written:
 
 @pytest.fixture
 async def daemon(tmp_path, monkeypatch):
-    monkeypatch.setattr(app_module, "FILE_CHECK", 0.02)
+    monkeypatch.setattr(reload_module, "FILE_CHECK", 0.02)
     pretend = simulator.Simulator(simulator.load(STORY), clock=utc_now)
     await pretend.start()
     made = Daemon(tmp_path, pretend)
@@ -182,7 +182,7 @@ async def test_an_error_of_our_own_while_a_rotated_key_is_read_shows_it_nowhere(
         def stumble():
             raise RuntimeError(f"cannot use {rotated}")
 
-        monkeypatch.setattr(daemon.app, "_load", stumble)
+        monkeypatch.setattr(daemon.app.reload, "load", stumble)
         async with daemon.session.post("/-/reload") as answer:
             said = await answer.text()
         assert answer.status == 500
@@ -193,4 +193,4 @@ async def test_an_error_of_our_own_while_a_rotated_key_is_read_shows_it_nowhere(
         assert "an error of the monitor" in said
         assert "RuntimeError" in said
         assert rotated not in said
-        monkeypatch.setattr(daemon.app, "_load", daemon.load)
+        monkeypatch.setattr(daemon.app.reload, "load", daemon.load)

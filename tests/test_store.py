@@ -32,7 +32,17 @@ from monitor.model import (
     Severity,
 )
 from monitor.notify import webhook
-from monitor.store import AccountRecord, BatchRecord, Change, Contents, Store, StoreError, records, schema
+from monitor.store import (
+    AccountRecord,
+    AccountState,
+    BatchRecord,
+    Change,
+    Contents,
+    Store,
+    StoreError,
+    records,
+    schema,
+)
 from monitor.store import file as file_module
 
 RESOLVED = MessageKind.RESOLVED
@@ -886,6 +896,32 @@ async def test_the_files_are_for_their_owner_alone(path, tmp_path, stores):
         os.umask(before)
     assert modes["monitor.db"] == modes["monitor.db-wal"] == 0o600
     assert set(modes.values()) == {0o600}
+
+
+async def test_what_another_process_keeps_is_deleted_and_nothing_else(stores):
+    store, _ = await stores()
+    main, other = AccountRecord("main", NOW), AccountRecord("other", NOW)
+    rows = [notification(number, created_at=NOW) for number in (1, 2, 3)]
+    await store.commit(Change((batch(1), batch(2, account="other")), (main, other), tuple(rows)))
+    assert await store.forget(AccountState(main, (batch(1),), tuple(rows[:2])))
+    contents = await reopened(store, stores)
+    assert names(contents) == {"batch 2"}
+    assert contents.accounts == (other,)
+    assert ids(contents) == {rows[2].id}
+
+
+async def test_a_disk_that_does_not_delete_says_so_and_deletes_nothing(path, stores, caplog):
+    store, _ = await stores()
+    main = AccountRecord("main", NOW)
+    await store.commit(Change((batch(1),), (main,)))
+    await _in_the_thread(
+        store, "CREATE TRIGGER full BEFORE DELETE ON batches BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+    )
+    assert not await store.forget(AccountState(main, (batch(1),)))
+    assert "state cannot be deleted" in caplog.text
+    await _in_the_thread(store, "DROP TRIGGER full")
+    contents = await reopened(store, stores)
+    assert (contents.accounts, names(contents)) == ((main,), {"batch 1"})
 
 
 async def _in_the_thread(store: Store, statement: str) -> list:

@@ -69,11 +69,11 @@ async def test_the_daemon_tells_its_whole_life(tmp_path, manager, monkeypatch):
 
     async with daemon.running():
         begun = manager.heard()
-        await daemon.app._reload(asked_for=True)
+        await daemon.app.reload.run(asked_for=True)
         reloaded = manager.heard()
         daemon.path.write_text("nonsense")
         with pytest.raises(ReloadRefusedError):
-            await daemon.app._reload(asked_for=True)
+            await daemon.app.reload.run(asked_for=True)
         refused = manager.heard()
     ended = manager.heard()
     await pretend.stop()

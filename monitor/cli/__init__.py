@@ -17,6 +17,7 @@ from monitor import __version__
 from monitor.cli.asking import explain, healthcheck, mute, test_alert, unmute
 from monitor.cli.completing import completion
 from monitor.cli.looking import status, watch
+from monitor.cli.sharding import sharding_of, sharding_options
 from monitor.cli.shared import Commands, fail
 
 _CONFIG_FILE = click.option(
@@ -83,12 +84,16 @@ def main() -> None:
 @click.option(
     "--web.read-only", "read_only", is_flag=True, help="Take no mute, no test alert and no reload over HTTP."
 )
+@sharding_options
 @_LOG_LEVEL
 @_LOG_FORMAT
 def run(
     config_file: Path | None,
     listen_address: str | None,
     web_config_file: Path | None,
+    shard: str | None,
+    shard_peers: str | None,
+    shard_http_config_file: Path | None,
     log_level: str,
     log_format: str,
     *,
@@ -115,8 +120,10 @@ def run(
 
     from monitor import clock, config, log
     from monitor.app import App
+    from monitor.handover import ShardError
     from monitor.store import StoreError
 
+    split = sharding_of(shard, shard_peers, shard_http_config_file)
     formatter = log.set_up(log_level, log_format)
     read = (
         partial(config.load, config_file, os.environ)
@@ -133,11 +140,11 @@ def run(
     )
 
     async def daemon() -> None:
-        await App(load(), load=load, clock=clock.utc_now).run()
+        await App(load(), load=load, clock=clock.utc_now, sharding=split).run()
 
     try:
         asyncio.run(daemon())
-    except (config.ConfigError, StoreError) as error:
+    except (config.ConfigError, ShardError, StoreError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"cannot listen: {error.strerror or error}; choose another address with --web.listen-address")

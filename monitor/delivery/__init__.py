@@ -15,7 +15,8 @@ import asyncio
 import heapq
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
@@ -25,7 +26,7 @@ from monitor.delivery.queue import Jitter, Queue, Settings
 from monitor.delivery.turns import RECENT, Turns
 from monitor.delivery.views import record
 from monitor.metrics import Instruments
-from monitor.model import Mute, Notification, QueueStatus, Record, Tested
+from monitor.model import MessageKind, Mute, Notification, QueueStatus, Record, Tested
 from monitor.notify.channel import StateChannel
 from monitor.resolver import Resolver
 from monitor.routing import Receiver
@@ -59,12 +60,18 @@ class Delivery:
         self._queues: dict[str, Queue] = {}
         self._mutes: dict[str, Mute] = {}  # by batch
         self._turns = Turns(store, clock, instruments, jitter, external_url, self._queues, self._mutes)
+        self._kept: dict[str, list[Notification]] = {}  # by account: another process is to tell these
         self._stopping = False
 
-    def restore(self, contents: Contents) -> None:
-        """Take up the outbox as it was left."""
+    def restore(self, contents: Contents, leaving: Container[str] = ()) -> None:
+        """Take up the outbox as it was left. What waits of accounts that are `leaving` is kept for who is to tell it."""
         self._mutes |= {mute.batch_id: mute for mute in contents.mutes}
+        flying = {name for message in contents.messages for name in message.settles}
         for row in contents.notifications:
+            account = _account(row)
+            if account in leaving and not row.settled and row.id not in flying:
+                self._kept.setdefault(account, []).append(row)
+                continue
             self._queue(row.receiver).rows[row.id] = row
             if row.settled:
                 self._turns.settled.append(row)
@@ -94,7 +101,51 @@ class Delivery:
         for row in notifications:
             queue = self._queue(row.receiver)
             queue.rows.setdefault(row.id, row)
+            if row.settled:  # it was told by another process
+                queue.settle(row)
             queue.woken.set()
+
+    def of_account(self, account: str) -> tuple[Notification, ...]:
+        """What whoever tells of this account from now on must know. What may have arrived counts as delivered."""
+        rows, now = list(self._kept.get(account, ())), self._clock()
+        for queue in self._queues.values():
+            flying = queue.flying()
+            rows += [
+                replace(row, delivered_at=now) if row.id in flying else row
+                for row in queue.rows.values()
+                if _account(row) == account
+            ]
+        return tuple(sorted(rows, key=lambda row: row.created_at))
+
+    def take_over(self, notifications: Iterable[Notification], mutes: Iterable[Mute]) -> None:
+        """Go on telling of an account where another process has stopped. They are committed."""
+        self._mutes |= {mute.batch_id: mute for mute in mutes}
+        self.enqueue(notifications)
+
+    async def let_go(self, account: str) -> tuple[Notification, ...]:
+        """Tell no more of this account, and return what is another's to tell.
+
+        Messages that may have arrived stay here until that is known; of these, too, the end is another's to tell.
+        """
+        gone, events = self._kept.pop(account, []), list[Notification]()
+        for queue in self._queues.values():
+            flying = [queue.rows[name] for name in queue.flying() if name in queue.rows]
+            ended = {row.alert.fingerprint for row in flying if row.kind is MessageKind.RESOLVED}
+            for row in [row for row in queue.rows.values() if _account(row) == account]:
+                if row.alert.fingerprint in ended:
+                    continue  # the end is told here, which needs to know of the beginning
+                if row in flying:
+                    queue.rows[row.id] = replace(row, one_shot=True)
+                    events.append(queue.rows[row.id])
+                else:
+                    gone.append(queue.rows.pop(row.id))
+        if events:
+            await self._store.commit(Change(notifications=tuple(events)))
+        return tuple(gone)
+
+    def keep_on(self, account: str) -> None:
+        """Tell after all what was kept for another process."""
+        self.enqueue(self._kept.pop(account, ()))
 
     async def mute(self, mute: Mute) -> None:
         """Tell nobody anything of this batch until then; an instant that has passed ends a mute."""
@@ -191,3 +242,8 @@ class Delivery:
                     await queue.woken.wait()
             except TimeoutError:
                 continue
+
+
+def _account(row: Notification) -> str:
+    """The account that a notification is about; "" if it is about the monitor itself."""
+    return dict(row.alert.labels).get("account", "")

@@ -76,6 +76,10 @@ class Queue:
         """What is not settled."""
         return [row for row in self.rows.values() if not row.settled]
 
+    def flying(self) -> set[str]:
+        """Ids of the notifications that may have arrived with a message that is sent until it is known."""
+        return {name for message in self.under_way.values() for name in message.settles}
+
     def status(self) -> QueueStatus:
         """What others may know of it."""
         pending = self.pending()
@@ -87,7 +91,7 @@ class Queue:
 
     def standing(self) -> outbox.Standing:
         """What the next message depends on."""
-        flying = {one for message in self.under_way.values() for one in message.settles}
+        flying = self.flying()
         waiting = tuple(row for row in self.pending() if row.id not in flying)
         return outbox.Standing(self.name, waiting, self.heard(), tuple(self.under_way.values()))
 

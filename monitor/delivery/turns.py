@@ -79,7 +79,7 @@ class Turns:
         changed = outbox.held(queue.pending(), muted, now)
         for row in changed:
             queue.rows[row.id] = row
-        flying = {one for message in queue.under_way.values() for one in message.settles}
+        flying = queue.flying()
         left = [row for row in queue.rows.values() if row.id not in flying]
         over = outbox.over_while_muted(left, pacing.group_wait, now)
         for row in over:

@@ -141,6 +141,16 @@ class Instruments:
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"ultravox_monitor_{name}", text, labels, registry=self.registry)
 
+    def sharded(self, ordinal: int, count: int) -> None:
+        """Say which of several processes this is, between which accounts are split."""
+        shards = Gauge(
+            "ultravox_monitor_shards",
+            "How many shards there are, as this one was told; absent when accounts are not split.",
+            ("shard",),
+            registry=self.registry,
+        )
+        shards.labels(str(ordinal)).set(count)
+
     def loaded(self, *, successful: bool, now: datetime) -> None:
         """A configuration was loaded, or was refused."""
         self.reload_successful.set(int(successful))

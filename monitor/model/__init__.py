@@ -31,7 +31,7 @@ from monitor.model.batch import (
 )
 from monitor.model.curve import Curve, Point
 from monitor.model.message import Entry, Message, Mute, Notification, QueueStatus
-from monitor.model.views import DiscoveryStatus, Record, Snapshot, Tested
+from monitor.model.views import DiscoveryStatus, HandoverView, Record, Snapshot, Tested
 
 __all__ = [
     "AccountStatus",
@@ -49,6 +49,7 @@ __all__ = [
     "FailedCalls",
     "Failing",
     "FailureReason",
+    "HandoverView",
     "Labels",
     "Mark",
     "Message",

@@ -20,6 +20,14 @@ class DiscoveryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HandoverView:
+    """What a shard says to the others: the accounts that are its own, and those that it keeps for one of them."""
+
+    watches: frozenset[str] = frozenset()
+    offers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A notification as people look at it: with what it waits for."""
 

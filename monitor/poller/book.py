@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -169,18 +169,43 @@ class Book:
             if record.dropped_at is None or record.dropped_at >= long_ago
         }
 
-    async def close_unwatched(self) -> None:
-        """Close what fires of batches and accounts that left the configuration while we were not running."""
+    def remembered_account(self, name: str) -> tuple[AccountRecord, tuple[BatchRecord, ...]] | None:
+        """What is remembered of an account that is not watched. None: nothing is."""
+        record = self._remembered_accounts.get(name)
+        batches = tuple(one for one in self._remembered.values() if one.account == name)
+        return None if record is None else (record, batches)
+
+    def remember(self, account: AccountRecord, batches: Iterable[BatchRecord]) -> None:
+        """Take up what another process remembered; it comes alive when it is watched."""
+        self._remembered_accounts[account.name] = account
+        self._remembered |= {record.key: record for record in batches}
+
+    def forget_account(self, name: str) -> None:
+        """Remember nothing of an account that is not watched: another process does."""
+        self._remembered_accounts.pop(name, None)
+        self._remembered = {key: one for key, one in self._remembered.items() if one.account != name}
+
+    async def close_unwatched(self, moving: Container[str] = ()) -> None:
+        """Close what fires of batches and accounts that left the configuration while we were not running.
+
+        `moving`: accounts of which that is another process' to say, or not ours yet.
+        """
         now = self.clock()
         told, accounts = [], []
         for account in self._remembered_accounts.values():
-            if account.alerts:
+            if account.alerts and account.name not in moving:
                 told.append(decisions.close(account.alerts, self.receivers, now))
                 accounts.append(replace(account, alerts=told[-1].alerts))
         self._remembered_accounts |= {account.name: account for account in accounts}
         if accounts:
             await self.commit(accounts=tuple(accounts), told=tuple(told))
-        await self._close([record for record in self._remembered.values() if record.dropped_at is None])
+        await self._close(
+            [
+                record
+                for record in self._remembered.values()
+                if record.dropped_at is None and record.account not in moving
+            ]
+        )
         self._ends_since = None  # it was true of the accounts of the start
 
     async def _close(self, records: Iterable[BatchRecord]) -> None:

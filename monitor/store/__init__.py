@@ -19,10 +19,19 @@ from pathlib import Path
 from monitor.clock import Clock
 from monitor.model import BatchKey, Message, Mute, Notification
 from monitor.store.file import KEEP_DROPPED, StateFile, StoreError
-from monitor.store.records import AccountRecord, BatchRecord, Change, Contents
+from monitor.store.records import AccountRecord, AccountState, BatchRecord, Change, Contents
 from monitor.store.worker import Worker
 
-__all__ = ["KEEP_DROPPED", "AccountRecord", "BatchRecord", "Change", "Contents", "Store", "StoreError"]
+__all__ = [
+    "KEEP_DROPPED",
+    "AccountRecord",
+    "AccountState",
+    "BatchRecord",
+    "Change",
+    "Contents",
+    "Store",
+    "StoreError",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +132,20 @@ class Store:
         self._pending.batches.update((record.key, record) for record in batches)
         if self._noted is None and not self._closed:
             self._noted = asyncio.get_running_loop().call_later(NOTED_WITHIN, self._write_noted)
+
+    async def forget(self, state: AccountState) -> bool:
+        """Delete what another process keeps from now on. False: the disk did not take that; try it again later."""
+        await self._written()  # nothing that is still to be written brings it back
+        forget = partial(self._file.forget, state)
+        try:
+            async with asyncio.timeout(COMMIT_PATIENCE):
+                await asyncio.get_running_loop().run_in_executor(self._thread, forget)
+        except (sqlite3.Error, OSError) as error:  # TimeoutError is one
+            logger.warning(
+                "state cannot be deleted", extra={"path": self._path, "error": type(error).__name__}
+            )
+            return False
+        return True
 
     async def prune(self) -> None:
         """Delete what has been kept long enough. Also another try for what could not be written."""

@@ -21,6 +21,7 @@ from monitor.store.records import (
     MESSAGE,
     NOTIFICATION,
     AccountRecord,
+    AccountState,
     BatchRecord,
     Contents,
     decode,
@@ -137,6 +138,18 @@ class StateFile:
             )
             if prune_at is not None:
                 _prune(db, prune_at)
+
+    def forget(self, state: AccountState) -> None:
+        """Delete these records of an account, its notifications too. sqlite3.Error or OSError: none is deleted."""
+        if self._db is None:
+            raise OSError("the state file is not open")
+        keys = [(record.key.agent_id, record.key.batch_id) for record in state.batches]
+        with _Transaction(self._db) as db:
+            db.execute("DELETE FROM accounts WHERE name = ?", (state.account.name,))
+            db.executemany("DELETE FROM batches WHERE agent_id = ? AND batch_id = ?", keys)
+            db.executemany(
+                "DELETE FROM notifications WHERE id = ?", [(row.id,) for row in state.notifications]
+            )
 
     def history(
         self, batch_id: str | None, receiver: str | None, before: datetime | None, count: int

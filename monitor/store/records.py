@@ -113,12 +113,25 @@ class Contents:
     ends_since: datetime | None = None  # the file was lost: ends after this are to be told (again)
 
 
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """All that is remembered of one account, for another process that is to watch it from now on."""
+
+    account: AccountRecord
+    batches: tuple[BatchRecord, ...] = ()
+    notifications: tuple[
+        Notification, ...
+    ] = ()  # the oldest first: what waits, and what later ends depend on
+    mutes: tuple[Mute, ...] = ()
+
+
 _Noun = TypeVar("_Noun")
 
 BATCH = TypeAdapter(BatchRecord)
 ACCOUNT = TypeAdapter(AccountRecord)
 NOTIFICATION = TypeAdapter(Notification)
 MESSAGE = TypeAdapter(Message)
+ACCOUNT_STATE = TypeAdapter(AccountState)
 
 
 def encode(adapter: TypeAdapter[Any], record: object) -> str:

@@ -95,6 +95,7 @@ def _application(surface: Surface, instruments: Instruments, guard: Guard) -> we
             web.get("/api/v1/mutes", partial(notifications.mutes, surface)),
             web.post("/api/v1/mutes", partial(notifications.mute, surface)),
             web.post("/api/v1/test-alert", partial(notifications.test_alert, surface)),
+            web.get("/api/v1/handover", partial(_handover, surface)),
             web.get("/-/healthy", partial(_healthy, surface)),
             web.get("/-/ready", partial(_ready, surface)),
             web.post("/-/reload", partial(_reload, surface)),
@@ -224,6 +225,17 @@ async def _explain(surface: Surface, request: web.Request) -> web.Response:
     else:
         answer, code = answers.error("bad_data", "say which: ?batch_id=…, or the beginning of it"), 400
     return web.json_response(answer, status=code, headers={"Cache-Control": "no-store"})
+
+
+async def _handover(surface: Surface, request: web.Request) -> web.Response:
+    account = request.query.get("account", "")
+    state = surface.offer(account) if account else None
+    if account and state is None:
+        text = "no account of this name is kept here for another shard"
+        return web.json_response(answers.error("not_found", text), status=404, headers=_FRESH)
+    view = surface.handover()
+    data = {"watches": sorted(view.watches), "offers": sorted(view.offers)}
+    return await _json(lambda: answers.success(data | {"state": state() if state else None}))
 
 
 async def _healthy(surface: Surface, _: web.Request) -> web.Response:

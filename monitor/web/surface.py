@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from monitor.explain import Explanation
-from monitor.model import Record, Snapshot, Status, Tested
+from monitor.model import HandoverView, Record, Snapshot, Status, Tested
 
 
 class ReloadRefusedError(Exception):
@@ -47,3 +48,9 @@ class Surface(Protocol):
 
     async def test_alert(self, receiver: str | None) -> tuple[Tested, ...]:
         """Send a test alert to every receiver, or to this one."""
+
+    def handover(self) -> HandoverView:
+        """What the other shards want to know."""
+
+    def offer(self, account: str) -> Callable[[], Any] | None:
+        """What is remembered of an account, for its shard: a function that makes JSON of it. None: it is not offered."""

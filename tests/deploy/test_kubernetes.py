@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
 
+import promql
 import pytest
 import yaml
 from containers import IMAGE, ROOT, command, docker, eventually, free_port, get, runtime
 
 from deploy.kubernetes.prometheus_rule import manifest
-from monitor import config
+from monitor import config, shards
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
 
@@ -24,7 +26,7 @@ LATEST = "1.35"
 """The version of Kubernetes whose schemas are used."""
 
 
-def rendered(folder: str) -> dict[str, list[dict[str, Any]]]:
+def rendered(folder: str | Path) -> dict[str, list[dict[str, Any]]]:
     """Every object, by its kind."""
     objects: dict[str, list[dict[str, Any]]] = {}
     for one in yaml.safe_load_all(command("kubectl", "kustomize", str(FOLDER / folder))):
@@ -167,6 +169,72 @@ def test_the_dashboards_are_where_grafanas_sidecar_looks():
     assert {name for one in labelled for name in one["data"]} == {
         path.name for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")
     }
+
+
+# Shards
+
+
+@pytest.fixture(params=["base", "prometheus-operator"])
+def sharded(request, tmp_path):
+    """An overlay as docs/growing.md has it."""
+    [page] = [block for block in promql.fenced(ROOT / "docs/growing.md", "yaml") if "components:" in block]
+    overlay = yaml.safe_load(page)
+    back = os.path.relpath(FOLDER, tmp_path.resolve())
+    overlay["resources"] = [f"{back}/{request.param}"]
+    overlay["components"] = [
+        path.replace("path/to/deploy/kubernetes", back) for path in overlay["components"]
+    ]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    shutil.copy(FOLDER / "base/config.yaml", tmp_path)
+    return tmp_path
+
+
+def test_shards_have_keys_that_kubernetes_knows_and_what_the_restricted_standard_admits(sharded):
+    (sharded / "all.yaml").write_text(command("kubectl", "kustomize", str(sharded)))
+    said = command("kubernetes-validate", "-k", LATEST, "--strict", str(sharded / "all.yaml"))
+    assert "passed for resource" in said
+    objects = rendered(sharded)
+    objects["Deployment"] = objects["StatefulSet"]
+    test_the_pod_is_one_that_the_restricted_standard_admits(objects)
+    test_whoever_points_at_something_finds_it(objects)
+
+
+def test_there_are_as_many_shards_as_each_is_told_and_they_find_each_other(sharded):
+    objects = rendered(sharded)
+    assert objects.keys().isdisjoint({"Deployment", "PersistentVolumeClaim"})
+    [pods], [service], [policy] = objects["StatefulSet"], objects["Service"], objects["NetworkPolicy"]
+    [container] = pod({"Deployment": [pods]})["containers"]
+    options = [one.partition("=") for one in container["args"] if one.startswith("--shard")]
+    given = {name: value for name, _, value in options}
+    names = {one["name"]: one["valueFrom"] for one in container["env"]}
+    assert names["POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    count = pods["spec"]["replicas"]
+    name, port = pods["metadata"]["name"], service["spec"]["ports"][0]["port"]
+    assert pods["spec"]["serviceName"] == service["metadata"]["name"]
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    for ordinal in range(count):
+        told = shards.parse(given["--shard"].replace("$(POD_NAME)", f"{name}-{ordinal}"))
+        assert told == shards.Shard(ordinal, count)
+        address = given["--shard.peers"].replace("{shard}", str(ordinal))
+        assert address == f"http://{name}-{ordinal}.{service['metadata']['name']}:{port}"
+    [to] = [rule for rule in policy["spec"]["egress"] if "to" in rule]
+    assert to["to"] == [{"podSelector": policy["spec"]["podSelector"]}]
+    assert [one["port"] for one in to["ports"]] == [container["ports"][0]["containerPort"]]
+    watched = [
+        one for one in objects["Service"] if one["metadata"]["labels"]["app.kubernetes.io/name"] == name
+    ]
+    assert len(watched) == 1, "each pod is scraped once"
+
+
+def test_each_shard_has_a_volume_of_its_own(sharded):
+    [pods] = rendered(sharded)["StatefulSet"]
+    [claim] = pods["spec"]["volumeClaimTemplates"]
+    [container] = pods["spec"]["template"]["spec"]["containers"]
+    mounts = {one["name"] for one in container["volumeMounts"]}
+    volumes = {one["name"] for one in pods["spec"]["template"]["spec"]["volumes"]}
+    assert claim["metadata"]["name"] in mounts
+    assert mounts == volumes | {claim["metadata"]["name"]}
+    assert claim["metadata"]["name"] not in volumes
 
 
 @pytest.mark.skipif(shutil.which("podman") is None, reason="only podman plays manifests")

@@ -16,7 +16,7 @@ import warnings
 from datetime import timedelta
 from urllib.parse import quote
 
-from monitor import app, log, redaction
+from monitor import app, log, redaction, reload
 from monitor.heartbeat import Heartbeat
 from monitor.notify import alertmanager, channel, webhook
 from monitor.store import file
@@ -164,7 +164,7 @@ def addresses_are_quoted() -> None:
 
 
 if __name__ == "__main__":
-    app.FILE_CHECK = 0.2
+    reload.FILE_CHECK = 0.2
     alertmanager.RESEND_EVERY = timedelta(seconds=1)
     if PLAN["broken"]:
         globals()[PLAN["broken"]]()

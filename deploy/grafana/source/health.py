@@ -294,7 +294,11 @@ def _accounts() -> list[tuple[int, Json]]:
 
 
 def _messages() -> list[tuple[int, Json]]:
-    oldest = f"{_age('notifications_oldest_pending', 'receiver', MONITOR)} or 0 * max by (receiver) (ultravox_monitor_notifications_pending{{{MONITOR}}})"
+    # Each shard has a queue of its own to a receiver: the oldest of all counts.
+    since = (
+        f"min by (receiver) (ultravox_monitor_notifications_oldest_pending_timestamp_seconds{{{MONITOR}}})"
+    )
+    oldest = f"(time() - {since}) / 60 or 0 * max by (receiver) (ultravox_monitor_notifications_pending{{{MONITOR}}})"
     failed = f"sum by (receiver, reason) (increase(ultravox_monitor_notification_failures_total{{{MONITOR}}}{RATE}))"
     return [
         (
@@ -342,7 +346,7 @@ def _messages() -> list[tuple[int, Json]]:
                 "Waiting and dropped",
                 "Messages that wait, and (red) those that were given up.",
                 Query(
-                    f"max by (receiver) (ultravox_monitor_notifications_pending{{{MONITOR}}})",
+                    f"sum by (receiver) (ultravox_monitor_notifications_pending{{{MONITOR}}})",
                     "{{receiver}} waiting",
                 ),
                 Query(
