@@ -168,7 +168,7 @@ async def test_who_does_not_say_goodbye_is_not_waited_for(patience, tmp_path):
 @pytest.mark.parametrize("secure", [False, True])
 async def test_who_does_not_take_the_answer_is_cut_off(patience, tmp_path, monkeypatch, secure):
     patience(ANSWER_TIMEOUT=SHORT)
-    monkeypatch.setattr(server, "render", lambda *_, **__: (b"x" * 20_000_000, "text/plain"))
+    monkeypatch.setattr(server, "pieces", lambda *_, **__: (iter([b"x" * 200_000] * 100), "text/plain"))
     async with opened(write_web(tmp_path, tls={}) if secure else None) as door:
         _, writer = await door.knock(tls=client_context() if secure else None)
         writer.transport.pause_reading()

@@ -1,19 +1,20 @@
-"""Routes and their handlers. A scrape is rendered on a thread of its own: it must not stop the polling."""
+"""Routes and their handlers. What takes long is made on another thread: it must not stop the polling."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from monitor import choice
-from monitor.metrics import Instruments, render
+from monitor.metrics import PIECE, Instruments, pieces
 from monitor.web import answers, notifications, page
 from monitor.web.access import SAFE_METHODS, Access, Guard, Handler
 from monitor.web.connection import Connection
@@ -40,10 +41,13 @@ class Settings:
 class Serving:
     """What listens. `addresses` are where."""
 
-    def __init__(self, runner: web.AppRunner, guard: Guard, connections: Connections) -> None:
+    def __init__(
+        self, runner: web.AppRunner, guard: Guard, connections: Connections, scrapes: ThreadPoolExecutor
+    ) -> None:
         self._runner = runner
         self._guard = guard
         self._connections = connections
+        self._scrapes = scrapes
 
     @property
     def addresses(self) -> list[Any]:
@@ -61,9 +65,12 @@ class Serving:
         await self._runner.cleanup()
         await self._connections.close()
         self._guard.close()
+        self._scrapes.shutdown(wait=False)
 
 
-def _application(surface: Surface, instruments: Instruments, guard: Guard) -> web.Application:
+def _application(
+    surface: Surface, instruments: Instruments, guard: Guard, scrapes: ThreadPoolExecutor
+) -> web.Application:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request.protocol
@@ -87,7 +94,7 @@ def _application(surface: Surface, instruments: Instruments, guard: Guard) -> we
             web.get("/batches/{batch_id}", partial(page.batch, surface)),
             web.get("/static/{name}", page.asset),
             web.get("/favicon.ico", page.favicon),
-            web.get("/metrics", partial(_metrics, surface, instruments)),
+            web.get("/metrics", partial(_metrics, surface, instruments, scrapes)),
             web.get("/api/v1/batches", partial(_batches, surface)),
             web.get("/api/v1/alerts", partial(_alerts, surface)),
             web.get("/api/v1/explain", partial(_explain, surface)),
@@ -155,12 +162,15 @@ async def serve(
         external_url=settings.external_url,
         read_only=settings.read_only,
     )
-    runner = web.AppRunner(_application(surface, instruments, guard), access_log=None, shutdown_timeout=2.0)
+    # One thread: more of them would keep the loop waiting in turn, and each would keep memory of its own.
+    scrapes = ThreadPoolExecutor(1, thread_name_prefix="scrapes")
+    app = _application(surface, instruments, guard, scrapes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - it is set up
     runner.server.request_handler = partial(_answered, runner.server.request_handler)
     connections = Connections(runner.server, lambda: guard.headers, access.tls)
-    serving = Serving(runner, guard, connections)
+    serving = Serving(runner, guard, connections, scrapes)
     try:
         await connections.listen(settings.host or None, settings.port)
     except OSError:
@@ -169,19 +179,32 @@ async def serve(
     return serving
 
 
-async def _metrics(surface: Surface, instruments: Instruments, request: web.Request) -> web.Response:
+async def _metrics(
+    surface: Surface, instruments: Instruments, scrapes: ThreadPoolExecutor, request: web.Request
+) -> web.Response:
     compressed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
-    body, content_type = await asyncio.to_thread(
-        render,
-        surface.snapshot(),
-        instruments,
-        accept=request.headers.get(hdrs.ACCEPT, ""),
-        compressed=compressed,
+    body, content_type = pieces(
+        surface.snapshot(), instruments, accept=request.headers.get(hdrs.ACCEPT, ""), compressed=compressed
     )
     headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
     if compressed:
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-    return web.Response(body=body, headers=headers)
+
+    async def following() -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(scrapes, next, body, b"")
+
+    async def streamed(piece: bytes) -> AsyncIterator[bytes]:
+        while piece:
+            yield piece
+            piece = await following()
+
+    first = await following()
+    if len(first) < PIECE:  # it is the last
+        return web.Response(body=first, headers=headers)
+    answer = web.Response(body=streamed(first), headers=headers)
+    if request.version < HttpVersion11:
+        answer.force_close()  # nothing else tells the end
+    return answer
 
 
 async def _batches(surface: Surface, request: web.Request) -> web.Response:
