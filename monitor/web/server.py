@@ -213,7 +213,7 @@ async def _batches(surface: Surface, request: web.Request) -> web.Response:
     except ValueError as error:
         return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
+    return await _json(request, lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
 
 
 async def _alerts(surface: Surface, request: web.Request) -> web.Response:
@@ -222,13 +222,23 @@ async def _alerts(surface: Surface, request: web.Request) -> web.Response:
     except ValueError as error:
         return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.alerts(snapshot, phase, limit))
+    return await _json(request, lambda: answers.alerts(snapshot, phase, limit))
 
 
-async def _json(answer: Callable[[], dict[str, Any]]) -> web.Response:
+async def _json(request: web.Request, answer: Callable[[], dict[str, Any]]) -> web.Response:
     """On a thread of its own, as a scrape is: there may be thousands of batches in it."""
-    body = await asyncio.to_thread(lambda: json.dumps(answer()).encode())
-    return page.compressed(web.Response(body=body, content_type="application/json", headers=_FRESH))
+    body = await asyncio.to_thread(lambda: _written(answer()).encode())
+    response = web.Response(body=body, content_type="application/json", headers=_FRESH)
+    return await page.compressed(request, response)
+
+
+def _written(value: Any) -> str:
+    """As json.dumps writes it, one entry of a list at a time: while it writes, no other thread goes on, nor the loop."""
+    if isinstance(value, list):
+        return f"[{', '.join([json.dumps(one) for one in value])}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{json.dumps(name)}: {_written(one)}' for name, one in value.items()])}}}"
+    return json.dumps(value)
 
 
 async def _explain(surface: Surface, request: web.Request) -> web.Response:
