@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
+import importlib.util
+import sys
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
@@ -198,9 +200,24 @@ def test_gzip_is_one_member_of_the_same_text(snapshot, accept):
     assert (member.eof, member.unused_data) == (True, b"")
 
 
-def test_gzip_of_many_pieces_is_one_member_too():
+@pytest.mark.parametrize("library", [zlib, isal_zlib])
+def test_so_is_gzip_of_many_pieces_whoever_makes_it(library, monkeypatch):
+    written = importlib.import_module("monitor.metrics.exposition")
+    monkeypatch.setattr(written, "compressobj", library.compressobj)
     snapshot = many(4000)
-    assert gzip.decompress(b"".join(ours(snapshot, compressed=True))) == b"".join(ours(snapshot))
+    packed = b"".join(ours(snapshot, compressed=True))
+    member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    assert member.decompress(packed) == b"".join(ours(snapshot))
+    assert (member.eof, member.unused_data) == (True, b"")
+
+
+def test_without_isal_zlib_makes_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    written = importlib.import_module("monitor.metrics.exposition")
+    spec = importlib.util.spec_from_file_location("without_isal", written.__file__)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert made.compressobj is zlib.compressobj
 
 
 def test_half_a_surrogate_costs_a_question_mark_and_not_the_scrape():

@@ -8,14 +8,19 @@ What is few it writes altogether.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import chain, islice
+from zlib import MAX_WBITS
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+try:
+    from isal.isal_zlib import compressobj
+except ImportError:  # it has no wheel for this machine
+    from zlib import compressobj  # type: ignore[assignment]  # its arguments have other names
 
 from monitor.metrics.batches import BATCH, BATCH_FAMILIES, BatchGauge, BatchGauges, Statement
 from monitor.metrics.families import few
@@ -76,7 +81,7 @@ def _gathered(texts: Iterable[bytes]) -> Iterator[bytes]:
 
 def _gzipped(texts: Iterable[bytes]) -> Iterator[bytes]:
     # Level 1: exposition text is so repetitive that more costs time and saves next to nothing.
-    member = zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS)
+    member = compressobj(1, wbits=16 + MAX_WBITS)
     for text in texts:
         yield member.compress(text)
     yield member.flush()
