@@ -68,7 +68,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\
 instants = st.datetimes(timezones=st.just(UTC))
 numbers = st.floats() | st.floats(0, 10_000)
 counts = st.integers(0, 5000) | st.integers(-(2**70), 2**70)
-names = st.sampled_from(("team", "Zone", "_", "a", "agent", "batch_id", "z9"))
+names = st.sampled_from(("team", "Zone", "_", "a", "agent", "batch_id", "z9", "5 %"))
 labels = st.dictionaries(names, texts, max_size=4).map(lambda found: tuple(sorted(found.items())))
 observations = st.builds(
     Observation,
