@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,10 @@ from monitor.web.surface import ReloadRefusedError, Surface
 logger = logging.getLogger(__name__)
 
 _FRESH = {hdrs.CACHE_CONTROL: "no-store"}
+_BREATH = 0.0005
+"""Seconds, before each piece of a scrape, in which the loop has the interpreter to itself. Without it the loop waits for
+the interpreter at each of its writes, up to 5 ms: with eight who scrape, 50 ms in a row."""
+
 _REQUEST_BODY_LIMIT = 4096
 """Bytes. What is asked here is short."""
 
@@ -191,7 +196,7 @@ async def _metrics(
         headers[hdrs.CONTENT_ENCODING] = "gzip"
 
     async def following() -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(scrapes, next, body, b"")
+        return await asyncio.get_running_loop().run_in_executor(scrapes, _next, body)
 
     async def streamed(piece: bytes) -> AsyncIterator[bytes]:
         while piece:
@@ -205,6 +210,12 @@ async def _metrics(
     if request.version < HttpVersion11:
         answer.force_close()  # nothing else tells the end
     return answer
+
+
+def _next(body: Iterator[bytes]) -> bytes:
+    """The next piece; b"" after the last."""
+    time.sleep(_BREATH)
+    return next(body, b"")
 
 
 async def _batches(surface: Surface, request: web.Request) -> web.Response:
