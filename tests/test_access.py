@@ -110,7 +110,7 @@ def test_every_route_there_is_is_among_them():
     from monitor.metrics import Instruments
     from monitor.web import server
 
-    app = server._application(Daemon(), Instruments(endpoints=(), send_failures=(), now=NOW), None)
+    app = server._application(Daemon(), Instruments(endpoints=(), send_failures=(), now=NOW), None, None)
     routes = {route.canonical for route in app.router.resources()}
     assert routes - access.OPEN == {
         *(path for path in GUARDED if path not in {"/batches/3c90", "/static/page.css", "/nowhere"}),

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 from doors import client_context, heard, opened, say, write_web
 
-from monitor.web import access, connection, connections, server
+from monitor.web import access, answers, connection, connections, server
 
 SHORT = 0.2
 LONG = 30.0
@@ -166,13 +166,15 @@ async def test_who_does_not_say_goodbye_is_not_waited_for(patience, tmp_path):
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_who_does_not_take_the_answer_is_cut_off(patience, tmp_path, monkeypatch, secure):
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/batches"])
+async def test_who_does_not_take_the_answer_is_cut_off(patience, tmp_path, monkeypatch, secure, path):
     patience(ANSWER_TIMEOUT=SHORT)
-    monkeypatch.setattr(server, "render", lambda *_, **__: (b"x" * 20_000_000, "text/plain"))
+    monkeypatch.setattr(server, "pieces", lambda *_, **__: (iter([b"x" * 200_000] * 100), "text/plain"))
+    monkeypatch.setattr(answers, "batches", lambda *_: {"data": "x" * 20_000_000})
     async with opened(write_web(tmp_path, tls={}) if secure else None) as door:
         _, writer = await door.knock(tls=client_context() if secure else None)
         writer.transport.pause_reading()
-        writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         await asyncio.sleep(0)
         await nobody_left_who_asks(door)
         writer.transport.abort()

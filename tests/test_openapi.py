@@ -243,7 +243,7 @@ def test_its_parameters_examples_and_defaults_are_what_it_describes():
 
 
 def test_every_route_is_in_it_and_no_other():
-    app = _application(SimpleNamespace(), SimpleNamespace(), SimpleNamespace())
+    app = _application(*[SimpleNamespace()] * 4)
     served = {
         (route.resource.canonical, route.method.lower())
         for route in app.router.routes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import ssl
 import warnings
 
@@ -55,7 +56,7 @@ async def test_who_does_not_know_the_authority_does_not_talk_to_us(tmp_path):
 
 
 async def test_a_page_of_many_batches_comes_whole_and_compressed(tmp_path):
-    """Those are compressed while they are sent, all at once, and say how long they are."""
+    """Those are compressed before they are sent, and say how long they are."""
     from samples import NOW, account, batch_key, status
 
     from monitor.model import Snapshot
@@ -77,18 +78,19 @@ async def test_a_page_of_many_batches_comes_whole_and_compressed(tmp_path):
 
 
 async def test_an_answer_of_some_megabytes_comes_whole(tmp_path, monkeypatch):
-    from monitor.web import server
+    from monitor.web import answers
 
-    text = b"".join(b"a %d\n" % number for number in range(400_000))
-    monkeypatch.setattr(server, "render", lambda *_, **__: (text, "text/plain"))
+    told = {"data": [f"a {number}" for number in range(400_000)]}
+    monkeypatch.setattr(answers, "batches", lambda *_: told)
+    text = json.dumps(told)
     for given, tls in ((None, None), (write_web(tmp_path, tls={}), client_context())):
         async with opened(given) as door:
             reader, writer = await door.knock(tls=tls)
             for _ in range(2):
-                _, said, body = await say(reader, writer)
-                assert body.encode() == text
-                assert said["Content-Type"].startswith("text/plain")
-            writer.write(b"HEAD /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                _, said, body = await say(reader, writer, "/api/v1/batches")
+                assert body == text
+                assert said["Content-Type"].startswith("application/json")
+            writer.write(b"HEAD /api/v1/batches HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             head = await reader.read()
             assert f"Content-Length: {len(text)}".encode() in head
             assert head.endswith(b"\r\n\r\n")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from samples import NOW, account, batch_key, status
 
 from monitor import web
@@ -26,7 +29,7 @@ from monitor.model import (
     Severity,
     Snapshot,
 )
-from monitor.web import ReloadRefusedError
+from monitor.web import ReloadRefusedError, server
 
 
 @dataclass
@@ -95,6 +98,33 @@ async def test_metrics_are_gzipped_for_those_who_can_take_it_and_plain_for_other
     assert (code, headers.get("Content-Encoding")) == (200, None)
     assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert b"ultravox_batch_completion_ratio" in body
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/batches", "/static/page.css"])
+async def test_what_is_long_is_gzipped_where_the_loop_does_not_wait_for_it(client, daemon, monkeypatch, path):
+    threads, usual = [], gzip.compress
+
+    def compress(*what, **how):
+        threads.append(threading.current_thread())
+        return usual(*what, **how)
+
+    daemon.shown = Snapshot(NOW, tuple(status(key=batch_key(number)) for number in range(50)), (account(),))
+    _, _, plain = await ask(client, path)
+    monkeypatch.setattr(gzip, "compress", compress)
+    _, headers, packed = await ask(client, path, headers={"Accept-Encoding": "deflate, gzip"})
+    assert (headers["Content-Encoding"], headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert (int(headers["Content-Length"]), gzip.decompress(packed)) == (len(packed), plain)
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda some: st.lists(some) | st.dictionaries(st.text(), some)
+    )
+)
+def test_json_that_is_written_in_parts_is_what_it_would_be_as_a_whole(value):
+    assert server._written(value) == json.dumps(value)
 
 
 async def test_batches_tell_numbers_times_and_reasons(client, daemon):

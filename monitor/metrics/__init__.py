@@ -1,40 +1,45 @@
-"""The metrics: what Prometheus reads. Nothing here is awaited, so a scrape can be rendered on another thread."""
+"""The metrics: what Prometheus reads. Nothing here is awaited, so a scrape can be written on another thread."""
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 
-from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
+from monitor.metrics.exposition import PIECE, exposition
 from monitor.metrics.families import families
 from monitor.metrics.instruments import API_CODES, HeartbeatSeries, Instruments, code_label
 from monitor.model import Snapshot
 
-__all__ = ["API_CODES", "HeartbeatSeries", "Instruments", "code_label", "families", "render"]
+__all__ = [
+    "API_CODES",
+    "PIECE",
+    "HeartbeatSeries",
+    "Instruments",
+    "code_label",
+    "families",
+    "pieces",
+    "render",
+]
 
 
-class _Scrape:
-    """What the library's renderers ask for: something that collects."""
+def pieces(
+    snapshot: Snapshot, instruments: Instruments, *, accept: str, compressed: bool
+) -> tuple[Iterator[bytes], str]:
+    """The exposition in the format that `accept` asks for, in pieces of PIECE bytes or a little more, and its content type.
 
-    def __init__(self, snapshot: Snapshot, instruments: Instruments) -> None:
-        self._snapshot = snapshot
-        self._instruments = instruments
-
-    def collect(self) -> Iterator[Metric]:
-        yield from families(self._snapshot)
-        yield from self._instruments.registry.collect()
+    The last piece is smaller. Each takes some milliseconds: not for the loop.
+    """
+    try:
+        encode, content_type = choose_encoder(accept)
+    except TypeError:  # of a version that is no number the library makes text, and compares it with numbers
+        encode, content_type = choose_encoder("")
+    return exposition(snapshot, instruments.registry, encode, compressed=compressed), content_type
 
 
 def render(
     snapshot: Snapshot, instruments: Instruments, *, accept: str, compressed: bool
 ) -> tuple[bytes, str]:
-    """The exposition in the format that `accept` asks for, and its content type. Takes a while: not for the loop."""
-    try:
-        encode, content_type = choose_encoder(accept)
-    except TypeError:  # of a version that is no number the library makes text, and compares it with numbers
-        encode, content_type = choose_encoder("")
-    body = encode(_Scrape(snapshot, instruments))
-    # Level 1: exposition text is so repetitive that more costs time and saves next to nothing.
-    return (gzip.compress(body, 1, mtime=0) if compressed else body), content_type
+    """The same as a whole, which with thousands of batches is tens of megabytes."""
+    found, content_type = pieces(snapshot, instruments, accept=accept, compressed=compressed)
+    return b"".join(found), content_type

@@ -93,9 +93,9 @@ class Connection(web.RequestHandler):
         self._stop_waiting()
         for name, value in self._headers().items():
             resp.headers.setdefault(name, value)
-        body = resp.body if isinstance(resp, web.Response) and not resp.compression else None
+        body = resp.body if isinstance(resp, web.Response) else None
         if isinstance(resp, web.Response) and isinstance(body, bytes) and len(body) > _PIECE:
-            resp.body = io.BytesIO(body)  # what is compressed is small
+            resp.body = io.BytesIO(body)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await super().finish_response(request, resp, start_time)

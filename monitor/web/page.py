@@ -7,6 +7,7 @@ puts times into the viewer's zone. Nothing is loaded from elsewhere, and nothing
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import re
 from dataclasses import dataclass, replace
@@ -46,7 +47,6 @@ _STALE = timedelta(minutes=1)
 
 _GZIP_FROM = 1000
 """Bytes, below which compressing saves less than it costs."""
-
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -90,7 +90,7 @@ async def overview(surface: Surface, request: web.Request) -> web.Response:
         asked, error = Choice(limit=ROWS), str(mistake)
     records = surface.latest_records(_RECORDS)
     text = await asyncio.to_thread(_overview, snapshot, asked, records, error)
-    return _page(text, 400 if error else 200)
+    return await _page(request, text, 400 if error else 200)
 
 
 async def batch(surface: Surface, request: web.Request) -> web.Response:
@@ -102,7 +102,7 @@ async def batch(surface: Surface, request: web.Request) -> web.Response:
         text = _draw(
             "missing.html", snapshot, root="../", batch_id=batch_id, several=several, count=len(found)
         )
-        return _page(text, 404)
+        return await _page(request, text, 404)
     [(status, explanations)] = found
     records, complete = await surface.records(
         batch_id=status.key.batch_id, receiver=None, before=None, count=_BATCH_RECORDS
@@ -121,7 +121,7 @@ async def batch(surface: Surface, request: web.Request) -> web.Response:
         complete=complete,
         muted=next((one.until for one in snapshot.mutes if one.batch_id == status.key.batch_id), None),
     )
-    return _page(text)
+    return await _page(request, text)
 
 
 async def asset(request: web.Request) -> web.Response:
@@ -135,7 +135,7 @@ async def asset(request: web.Request) -> web.Response:
         "X-Content-Type-Options": "nosniff",
     }
     response = web.Response(body=found.content, content_type=found.content_type, headers=headers)
-    return compressed(response)
+    return await compressed(request, response)
 
 
 async def favicon(_: web.Request) -> web.Response:
@@ -144,16 +144,19 @@ async def favicon(_: web.Request) -> web.Response:
     return web.Response(body=found.content, content_type=found.content_type)
 
 
-def compressed(response: web.Response) -> web.Response:
-    """The same, gzipped where that is worth it and, as aiohttp sees when it sends it, the client can take it."""
+async def compressed(request: web.Request, response: web.Response) -> web.Response:
+    """The same, gzipped where that is worth it and the client can take it; on another thread, for it may be long."""
     response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-    if isinstance(response.body, bytes) and len(response.body) >= _GZIP_FROM:
-        response.enable_compression()
+    body, accepted = response.body, request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    if isinstance(body, bytes) and len(body) >= _GZIP_FROM and "gzip" in accepted:
+        response.body = await asyncio.to_thread(gzip.compress, body, 6, mtime=0)
+        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     return response
 
 
-def _page(text: str, code: int = 200) -> web.Response:
-    return compressed(web.Response(status=code, text=text, content_type="text/html", headers=HEADERS))
+async def _page(request: web.Request, text: str, code: int = 200) -> web.Response:
+    response = web.Response(status=code, text=text, content_type="text/html", headers=HEADERS)
+    return await compressed(request, response)
 
 
 # What is drawn

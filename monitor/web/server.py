@@ -1,19 +1,21 @@
-"""Routes and their handlers. A scrape is rendered on a thread of its own: it must not stop the polling."""
+"""Routes and their handlers. What takes long is made on another thread: it must not stop the polling."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from monitor import choice
-from monitor.metrics import Instruments, render
+from monitor.metrics import PIECE, Instruments, pieces
 from monitor.web import answers, notifications, page
 from monitor.web.access import SAFE_METHODS, Access, Guard, Handler
 from monitor.web.connection import Connection
@@ -23,6 +25,10 @@ from monitor.web.surface import ReloadRefusedError, Surface
 logger = logging.getLogger(__name__)
 
 _FRESH = {hdrs.CACHE_CONTROL: "no-store"}
+_BREATH = 0.0005
+"""Seconds, before each piece of a scrape, in which the loop has the interpreter to itself. Without it the loop waits for
+the interpreter at each of its writes, up to 5 ms: with eight who scrape, 50 ms in a row."""
+
 _REQUEST_BODY_LIMIT = 4096
 """Bytes. What is asked here is short."""
 
@@ -40,10 +46,13 @@ class Settings:
 class Serving:
     """What listens. `addresses` are where."""
 
-    def __init__(self, runner: web.AppRunner, guard: Guard, connections: Connections) -> None:
+    def __init__(
+        self, runner: web.AppRunner, guard: Guard, connections: Connections, scrapes: ThreadPoolExecutor
+    ) -> None:
         self._runner = runner
         self._guard = guard
         self._connections = connections
+        self._scrapes = scrapes
 
     @property
     def addresses(self) -> list[Any]:
@@ -61,9 +70,12 @@ class Serving:
         await self._runner.cleanup()
         await self._connections.close()
         self._guard.close()
+        self._scrapes.shutdown(wait=False)
 
 
-def _application(surface: Surface, instruments: Instruments, guard: Guard) -> web.Application:
+def _application(
+    surface: Surface, instruments: Instruments, guard: Guard, scrapes: ThreadPoolExecutor
+) -> web.Application:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request.protocol
@@ -87,7 +99,7 @@ def _application(surface: Surface, instruments: Instruments, guard: Guard) -> we
             web.get("/batches/{batch_id}", partial(page.batch, surface)),
             web.get("/static/{name}", page.asset),
             web.get("/favicon.ico", page.favicon),
-            web.get("/metrics", partial(_metrics, surface, instruments)),
+            web.get("/metrics", partial(_metrics, surface, instruments, scrapes)),
             web.get("/api/v1/batches", partial(_batches, surface)),
             web.get("/api/v1/alerts", partial(_alerts, surface)),
             web.get("/api/v1/explain", partial(_explain, surface)),
@@ -156,12 +168,15 @@ async def serve(
         external_url=settings.external_url,
         read_only=settings.read_only,
     )
-    runner = web.AppRunner(_application(surface, instruments, guard), access_log=None, shutdown_timeout=2.0)
+    # One thread: more of them would keep the loop waiting in turn, and each would keep memory of its own.
+    scrapes = ThreadPoolExecutor(1, thread_name_prefix="scrapes")
+    app = _application(surface, instruments, guard, scrapes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - it is set up
     runner.server.request_handler = partial(_answered, runner.server.request_handler)
     connections = Connections(runner.server, lambda: guard.headers, access.tls)
-    serving = Serving(runner, guard, connections)
+    serving = Serving(runner, guard, connections, scrapes)
     try:
         await connections.listen(settings.host or None, settings.port)
     except OSError:
@@ -170,19 +185,38 @@ async def serve(
     return serving
 
 
-async def _metrics(surface: Surface, instruments: Instruments, request: web.Request) -> web.Response:
+async def _metrics(
+    surface: Surface, instruments: Instruments, scrapes: ThreadPoolExecutor, request: web.Request
+) -> web.Response:
     compressed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
-    body, content_type = await asyncio.to_thread(
-        render,
-        surface.snapshot(),
-        instruments,
-        accept=request.headers.get(hdrs.ACCEPT, ""),
-        compressed=compressed,
+    body, content_type = pieces(
+        surface.snapshot(), instruments, accept=request.headers.get(hdrs.ACCEPT, ""), compressed=compressed
     )
     headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
     if compressed:
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-    return web.Response(body=body, headers=headers)
+
+    async def following() -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(scrapes, _next, body)
+
+    async def streamed(piece: bytes) -> AsyncIterator[bytes]:
+        while piece:
+            yield piece
+            piece = await following()
+
+    first = await following()
+    if len(first) < PIECE:  # it is the last
+        return web.Response(body=first, headers=headers)
+    answer = web.Response(body=streamed(first), headers=headers)
+    if request.version < HttpVersion11:
+        answer.force_close()  # nothing else tells the end
+    return answer
+
+
+def _next(body: Iterator[bytes]) -> bytes:
+    """The next piece; b"" after the last."""
+    time.sleep(_BREATH)
+    return next(body, b"")
 
 
 async def _batches(surface: Surface, request: web.Request) -> web.Response:
@@ -191,7 +225,7 @@ async def _batches(surface: Surface, request: web.Request) -> web.Response:
     except ValueError as error:
         return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
+    return await _json(request, lambda: answers.batches(snapshot, choice.choose(snapshot.batches, wanted)))
 
 
 async def _alerts(surface: Surface, request: web.Request) -> web.Response:
@@ -200,13 +234,23 @@ async def _alerts(surface: Surface, request: web.Request) -> web.Response:
     except ValueError as error:
         return web.json_response(answers.error("bad_data", str(error)), status=400, headers=_FRESH)
     snapshot = surface.snapshot()
-    return await _json(lambda: answers.alerts(snapshot, phase, limit))
+    return await _json(request, lambda: answers.alerts(snapshot, phase, limit))
 
 
-async def _json(answer: Callable[[], dict[str, Any]]) -> web.Response:
+async def _json(request: web.Request, answer: Callable[[], dict[str, Any]]) -> web.Response:
     """On a thread of its own, as a scrape is: there may be thousands of batches in it."""
-    body = await asyncio.to_thread(lambda: json.dumps(answer()).encode())
-    return page.compressed(web.Response(body=body, content_type="application/json", headers=_FRESH))
+    body = await asyncio.to_thread(lambda: _written(answer()).encode())
+    response = web.Response(body=body, content_type="application/json", headers=_FRESH)
+    return await page.compressed(request, response)
+
+
+def _written(value: Any) -> str:
+    """As json.dumps writes it, one entry of a list at a time: while it writes, no other thread goes on, nor the loop."""
+    if isinstance(value, list):
+        return f"[{', '.join([json.dumps(one) for one in value])}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{json.dumps(name)}: {_written(one)}' for name, one in value.items()])}}}"
+    return json.dumps(value)
 
 
 async def _explain(surface: Surface, request: web.Request) -> web.Response:
