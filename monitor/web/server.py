@@ -279,7 +279,7 @@ async def _handover(surface: Surface, request: web.Request) -> web.Response:
         return web.json_response(answers.error("not_found", text), status=404, headers=_FRESH)
     view = surface.handover()
     data = {"watches": sorted(view.watches), "offers": sorted(view.offers)}
-    return await _json(lambda: answers.success(data | {"state": state() if state else None}))
+    return await _json(request, lambda: answers.success(data | {"state": state() if state else None}))
 
 
 async def _healthy(surface: Surface, _: web.Request) -> web.Response:
