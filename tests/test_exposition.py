@@ -142,7 +142,7 @@ def many(count):
         tuple(
             status(
                 observation(completed=number, ended_at=NOW if number % 3 else None),
-                key=replace(batch_key(number), agent_id=f"agent-{number % 7}"),
+                key=batch_key(number)._replace(agent_id=f"agent-{number % 7}"),
                 outcomes=Outcomes(NOW, number, 0, 0, 0, 0) if number % 2 else None,
                 alerts=(firing(number),) if number % 5 == 0 else (),
             )
