@@ -14,12 +14,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import polls
+from benchmarks import growth, memory, polls, punctual, scrape, start, store
 from benchmarks.report import Row, machine, table
 
 SUBJECTS: dict[str, Callable[..., list[Row]]] = {
     "get": polls.get_path,
     "page": polls.page_path,
+    "scrape": scrape.scrape,
+    "memory": memory.memory,
+    "store": store.store,
+    "punctual": punctual.punctual,
+    "start": start.start,
+    "growth": growth.growth,
 }
 
 
@@ -36,8 +42,9 @@ def main() -> None:
     begin, before = time.monotonic(), machine()
     for name, measure in SUBJECTS.items():
         if not options.only or name in options.only:
-            print(f"{name} …", file=sys.stderr, flush=True)
+            started = time.monotonic()
             rows += measure(quick=options.quick)
+            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(f"{before}\nafter {time.monotonic() - begin:.0f} s: {machine()}\n\n{table(rows)}")
     if options.json:
         lines = [asdict(row) | {"ratio": row.ratio, "verdict": row.verdict} for row in rows]

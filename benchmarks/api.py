@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
 
-from monitor.clock import utc_now
+from monitor.clock import Clock, utc_now
 
 DAY = 86400
 PAGE = 100
-PACES = 8
+PACES = 16
 """So many different paces there are."""
 
 TOTAL = 1_000_000
@@ -64,17 +64,24 @@ def batch_id(number: int) -> str:
 
 def seconds_per_call(number: int) -> int:
     """How often a call of this batch is made: most move from one look to the next, half a minute later."""
-    return 10 + 5 * (number % PACES)
+    return 10 + 2 * (number % PACES)
 
 
 class World:
-    """What there is, what was asked, and how it is answered. `created`: of all batches, Unix seconds."""
+    """What there is, what was asked, and how it is answered.
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.size = Size(options.accounts, options.agents, options.batches)
-        self.created: float = options.created
-        self._still: bool = options.still
-        self._hang_every: int = options.hang_every
+    `created`: of all batches, Unix seconds. `still`: no call is made. `hang_every`: one of so many polls is
+    never answered; 0: all are.
+    """
+
+    def __init__(
+        self, size: Size, created: float, *, clock: Clock, still: bool = False, hang_every: int = 0
+    ) -> None:
+        self.size = size
+        self.created = created
+        self._clock = clock
+        self._still = still
+        self._hang_every = hang_every
         created = datetime.fromtimestamp(self.created, UTC).isoformat().replace("+00:00", "Z")
         count = self.size.count
         head = '{"batchId":"%s","created":"%s","totalCount":%d,"completedCount":'
@@ -106,12 +113,12 @@ class World:
                 number = int(batch[-12:])
                 if self._hangs("get_batch", range(number, number + 1)):
                     return None
-                body = self._batch(number, _now())
+                body = self._batch(number, self._now())
             case ["api", "agents", agent, "scheduled_batches"]:
                 return self._list(int(agent[-12:]), int(_field(query, "cursor") or 0))
             case ["api", "agents", _, "scheduled_batches", batch, "scheduled_calls"]:
                 self._counts["scheduled_calls"] += 1
-                made = self._made(int(batch[-12:]), _now()) if "status=SUCCESS" in query else 0
+                made = self._made(int(batch[-12:]), self._now()) if "status=SUCCESS" in query else 0
                 body = b'{"results":[],"next":null,"previous":null,"total":%d}' % made
             case ["api", "agents"]:
                 body = self._agents(head, int(_field(query, "cursor") or 0))
@@ -129,8 +136,11 @@ class World:
                 return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
         return self._whole(body)
 
+    def _now(self) -> float:
+        return self._clock().timestamp()
+
     def _whole(self, body: bytes) -> bytes:
-        second = int(_now())
+        second = int(self._now())
         if second != self._date[0]:
             self._date = (second, formatdate(second, usegmt=True).encode())
         return (
@@ -158,7 +168,7 @@ class World:
         numbers = range(first, min(first + PAGE, (agent + 1) * size))
         if self._hangs("list_batches", numbers):
             return None
-        now, following = _now(), b"null"
+        now, following = self._now(), b"null"
         if cursor + PAGE < size:
             address = f"/api/agents/{agent_id(agent)}/scheduled_batches?cursor={cursor + PAGE}"
             following = f'"http://api.example{address}"'.encode()
@@ -193,7 +203,7 @@ class World:
 
     def _told(self, query: str) -> bytes:
         if number := _field(query, "pause"):
-            self._stopped[int(number)] = self._made(int(number), _now())
+            self._stopped[int(number)] = self._made(int(number), self._now())
         found = {
             "counts": dict(self._counts),
             "gaps": dict(
@@ -201,15 +211,11 @@ class World:
             ),  # between two questions about the same batch: how many of each, in 10 ms
             "seconds": time.monotonic() - self._since,
             "cpu": time.process_time() - self._cpu,
-            "paused_at": _now(),
+            "paused_at": self._now(),
         }
         if query == "reset":
             self.reset()
         return json.dumps(found).encode()
-
-
-def _now() -> float:
-    return utc_now().timestamp()
 
 
 def _field(query: str, name: str) -> str | None:
@@ -235,6 +241,13 @@ class _Connection(asyncio.Protocol):
             self._transport.write(answer)
 
 
+async def serve(world: World) -> tuple[asyncio.Server, int]:
+    """On a port of loopback that was free: until it is closed."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(world), "127.0.0.1", 0, backlog=1024)
+    return server, server.sockets[0].getsockname()[1]
+
+
 async def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
@@ -242,15 +255,18 @@ async def main() -> None:
     parser.add_argument("--agents", type=int, default=1, help="of each account")
     parser.add_argument("--batches", type=int, default=1000, help="of each agent")
     parser.add_argument(
-        "--created", type=float, default=_now() - DAY, help="Unix seconds; a day ago by default"
+        "--created",
+        type=float,
+        default=utc_now().timestamp() - DAY,
+        help="Unix seconds; a day ago by default",
     )
     parser.add_argument("--still", action="store_true", help="no call is made")
     parser.add_argument("--hang-every", type=int, default=0, help="one of so many polls is never answered")
-    world = World(parser.parse_args())
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(world), "127.0.0.1", 0, backlog=1024
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
+    asked = parser.parse_args()
+    size = Size(asked.accounts, asked.agents, asked.batches)
+    world = World(size, asked.created, clock=utc_now, still=asked.still, hang_every=asked.hang_every)
+    server, port = await serve(world)
+    print(port, flush=True)
     await server.serve_forever()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -38,6 +38,7 @@ class Cost:
     batches: int
     seconds: float
     api: float
+    gaps: Mapping[str, int]  # between two questions about the same batch: how many of so many 10 ms
 
     @property
     def each(self) -> float:
@@ -55,14 +56,31 @@ def costs(sides: list[tuple[Running, Running]], seconds: float, stretches: int) 
         time.sleep(seconds)
         for side, (process, asked) in enumerate(sides):
             cpu, told = process.cpu() - before[side], asked.ask("/bench")
-            cost = Cost(cpu, told["counts"].get("batches", 0), told["seconds"], told["cpu"] / told["seconds"])
-            found[side].append(cost)
+            seen, lasted = told["counts"].get("batches", 0), told["seconds"]
+            found[side].append(Cost(cpu, seen, lasted, told["cpu"] / lasted, told["gaps"]))
     return found
 
 
 def middle(stretches: list[Cost], of: Callable[[Cost], float]) -> float:
     """The median over the stretches."""
     return median(of(one) for one in stretches)
+
+
+def late(gaps: Mapping[str, int], interval: float, share: float) -> float:
+    """Seconds beyond the interval, of as many of the gaps as this share: 0.99 is the 99th percentile."""
+    by_length = sorted((int(length), count) for length, count in gaps.items())
+    wanted = share * sum(count for _, count in by_length)
+    for length, count in by_length:
+        wanted -= count
+        if wanted <= 0:
+            return max(0.0, length / 100 - interval)
+    return 0.0
+
+
+def settle(setting: Setting) -> None:
+    """Wait until what a start brings with it is over; of single requests, that names of agents are asked, once."""
+    interval = float(setting.interval.removesuffix("s"))
+    time.sleep(1.3 * interval if setting.single else interval / 3)
 
 
 def get_path(*, quick: bool) -> list[Row]:
@@ -76,8 +94,8 @@ def get_path(*, quick: bool) -> list[Row]:
     ):
         options = ("-m", "benchmarks.bare", other.url, "--rate", str(RATE), "--batches", str(size.count))
         with started(*options, log=Path(folder) / "log") as bare:
-            _settle(quick=quick)
-            ours, theirs = costs([(scene.daemon, scene.api), (bare, other)], *((4, 2) if quick else (30, 4)))
+            settle(setting)
+            ours, theirs = costs([(scene.daemon, scene.api), (bare, other)], *((3, 2) if quick else (30, 3)))
     subject = f"get path: {size.count:,} batches each {setting.interval}, one request for each"
     peer = "bare aiohttp loop, paced alike"
     return [
@@ -88,9 +106,9 @@ def get_path(*, quick: bool) -> list[Row]:
 
 def page_path(*, quick: bool) -> list[Row]:
     """Pages of 100: almost all batches move between two looks, then none does, then outcomes are read as well."""
-    size = Size(4, 1, 500) if quick else FOUND
-    interval = "5s" if quick else "30s"
-    rows = _pages(Setting(size, interval=interval, outcomes_interval=SELDOM), quick=quick)
+    size = Size(2, 1, 500) if quick else FOUND
+    interval = "3s" if quick else "30s"
+    rows = _pages(Setting(size, interval=interval, outcomes_interval=SELDOM), quick=quick, stretches=2)
     if not quick:
         still = _pages(Setting(size, interval=interval, outcomes_interval=SELDOM), "--still", quick=quick)
         rows += [Row(one.subject + "; nothing changes", *_rest(one)) for one in still]
@@ -99,7 +117,7 @@ def page_path(*, quick: bool) -> list[Row]:
     return rows
 
 
-def _pages(setting: Setting, *api_options: str, quick: bool) -> list[Row]:
+def _pages(setting: Setting, *api_options: str, quick: bool, stretches: int = 1) -> list[Row]:
     program = collectd.find()
     subject = f"page path: {setting.size.count:,} batches each {setting.interval}, on pages of 100"
     with contextlib.ExitStack() as stack:
@@ -109,8 +127,8 @@ def _pages(setting: Setting, *api_options: str, quick: bool) -> list[Row]:
             other = stack.enter_context(api(Size(1, collectd.URLS, 1)))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             sides.append((stack.enter_context(collectd.polling(program, other.url, folder)), other))
-        _settle(quick=quick)
-        ours, *theirs = costs(sides, *((5, 2) if quick else (60, 2)))
+        settle(setting)
+        ours, *theirs = costs(sides, *((3, 2) if quick else (60, stretches)))
     peer, its = f"collectd: not installed ({collectd.INSTALL})", None
     if theirs:
         peer, its = f"collectd curl_json, per poll of {collectd.URLS} a second", middle(theirs[0], _each)
@@ -137,11 +155,6 @@ def _beside(subject: str, ours: list[Cost]) -> list[Row]:
 
 def _each(cost: Cost) -> float:
     return cost.each
-
-
-def _settle(*, quick: bool) -> None:
-    """What a start brings with it is over: an interval, and names that are asked once."""
-    time.sleep(6 if quick else 35)
 
 
 def _rest(row: Row) -> tuple[str, float, str, str, float | None, float | None]:

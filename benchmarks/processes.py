@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from benchmarks.internals import write_past
 from monitor.clock import utc_now
 
 TICKS = os.sysconf("SC_CLK_TCK")
-START_WITHIN = 120.0
+START_WITHIN = 300.0
 """Seconds in which everything that is started must be ready."""
 
 
@@ -127,6 +127,7 @@ class Setting:
     single: bool = False  # each batch is named in the configuration; else they are found
     interval: str = "30s"
     outcomes_interval: str = "5m"
+    timeout: str = "10s"
     webhook: str | None = None
     alerts: Mapping[str, object] | None = None
 
@@ -150,7 +151,11 @@ class Setting:
             accounts.append(account)
         document: dict[str, object] = {
             "accounts": accounts,
-            "poll": {"interval": self.interval, "outcomes_interval": self.outcomes_interval},
+            "poll": {
+                "interval": self.interval,
+                "outcomes_interval": self.outcomes_interval,
+                "timeout": self.timeout,
+            },
             "storage": {"path": "monitor.db"},
             "web": {"listen_address": f"127.0.0.1:{free_port()}"},
         }
@@ -180,17 +185,17 @@ def daemon(setting: Setting, base_url: str, folder: Path) -> Iterator[Running]:
         yield Running(running.process, document["web"]["listen_address"])
 
 
-def until_ready(running: Running) -> float:
-    """Wait until the daemon has looked at everything once; how many seconds that took."""
+def until(running: Running, path: str, *, holds: Callable[[bytes], bool] = lambda _: True) -> float:
+    """Ask the daemon until it answers with 200 and what is wanted; how many seconds that took from now."""
     begin = time.perf_counter()
     while time.perf_counter() - begin < START_WITHIN:
         if running.process.poll() is not None:
-            raise RuntimeError("the daemon has ended; its log tells why")
+            raise RuntimeError("the daemon has ended")
         with contextlib.suppress(OSError):
-            running.get("/-/ready")
-            return time.perf_counter() - begin
-        time.sleep(0.05)
-    raise RuntimeError("the daemon does not become ready")
+            if holds(running.get(path)):
+                return time.perf_counter() - begin
+        time.sleep(0.01)
+    raise RuntimeError(f"{path} does not answer as it should")
 
 
 @dataclass(frozen=True)
@@ -216,4 +221,4 @@ def watching(setting: Setting, *api_options: str, past: bool = True) -> Iterator
             api(setting.size, "--created", str(created), *api_options) as asked,
             daemon(setting, asked.url, folder) as running,
         ):
-            yield Scene(setting, running, asked, folder, until_ready(running))
+            yield Scene(setting, running, asked, folder, until(running, "/-/ready"))
