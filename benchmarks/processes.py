@@ -80,16 +80,12 @@ class Running:
 
 @contextlib.contextmanager
 def ending(process: subprocess.Popen[str]) -> Iterator[None]:
-    """It is ended at the end, by force if it must be."""
+    """It is killed at the end: nothing of it is needed any more, and nobody waits until it has tidied up."""
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager

@@ -63,13 +63,15 @@ def _measured(setting: Setting, how: str, hang_every: int) -> list[Row]:
                 time.sleep(1.03 * seconds / CHANGES)
             time.sleep(seconds + 5)
             told = scene.api.ask("/bench")
-    delays = sorted(inbox.arrived.get(one, float("inf")) - at for one, at in changed.items())
+            end = utc_now().timestamp()
+    delays = sorted(inbox.arrived.get(one, end) - at for one, at in changed.items())
     return [
         limit(subject, "lateness of polls, 99th percentile", late(told["gaps"], seconds, 0.99), "s", 1.0),
         Row(subject, "lateness of polls, 90th percentile", late(told["gaps"], seconds, 0.9), "s"),
         Row(subject, "requests that hung", told["counts"].get("hung", 0), ""),
         limit(subject, "from the change to its message, longest", delays[-1], "s", seconds + 2),
         Row(subject, "from the change to its message, median", delays[len(delays) // 2], "s"),
+        Row(subject, "messages that had not come in the end", len(changed.keys() - inbox.arrived), ""),
     ]
 
 

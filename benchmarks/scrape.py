@@ -46,7 +46,7 @@ def _daemon(subject: str, size: Size, *, quick: bool) -> list[Row]:
     with watching(Setting(size, interval="1h", outcomes_interval=SELDOM)) as scene:
         time.sleep(3)
         waited, lasted, used, rest = [], [], [], []
-        for _ in range(3 if quick else 9):
+        for _ in range(2 if quick else 9):
             rest.append(max(_answer_times(scene.daemon.address, None)))
             before, begin = scene.daemon.cpu(), time.perf_counter()
             with socket.create_connection(_host_port(scene.daemon.address)) as scraper:

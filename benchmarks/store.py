@@ -51,9 +51,9 @@ def _restart(setting: Setting, path: str) -> float:
 
 def _written(subject: str, setting: Setting, *, quick: bool) -> list[Row]:
     with watching(setting) as scene:
-        time.sleep(2 if quick else 10)
+        time.sleep(1 if quick else 10)
         scene.api.ask("/bench?reset")
-        before, seconds = _bytes_written(scene.daemon), 4 if quick else 30
+        before, seconds = _bytes_written(scene.daemon), 3 if quick else 30
         time.sleep(seconds)
         counts, written = scene.api.ask("/bench")["counts"], _bytes_written(scene.daemon) - before
         size, wal = ((scene.folder / name).stat().st_size for name in ("monitor.db", "monitor.db-wal"))
