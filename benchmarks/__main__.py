@@ -7,6 +7,7 @@ the same time or in turn, and only ratios mean anything elsewhere. What is measu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -40,11 +41,14 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[Row] = []
     begin, before = time.monotonic(), machine()
-    for name, measure in SUBJECTS.items():
-        if not options.only or name in options.only:
-            started = time.monotonic()
-            rows += measure(quick=options.quick)
-            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # what was measured until then is shown
+        for name, measure in SUBJECTS.items():
+            if not options.only or name in options.only:
+                started = time.monotonic()
+                rows += measure(quick=options.quick)
+                print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if not rows:
+        return
     print(f"{before}\nafter {time.monotonic() - begin:.0f} s: {machine()}\n\n{table(rows)}")
     if options.json:
         lines = [asdict(row) | {"ratio": row.ratio, "verdict": row.verdict} for row in rows]

@@ -130,7 +130,9 @@ def _pages(setting: Setting, *api_options: str, quick: bool, stretches: int = 1)
         settle(setting)
         ours, *theirs = costs(sides, *((3, 2) if quick else (60, stretches)))
     peer, its = f"collectd: not installed ({collectd.INSTALL})", None
-    if theirs:
+    if theirs and not all(one.batches for one in theirs[0]):
+        peer = f"collectd: does not poll ({collectd.INSTALL})"
+    elif theirs:
         peer, its = f"collectd curl_json, per poll of {collectd.URLS} a second", middle(theirs[0], _each)
     return [
         Row(subject, "CPU per observed batch", middle(ours, _each), "µs", peer, its, 0.5),
