@@ -207,11 +207,15 @@ def _account(file: schema.File, account: schema.Account, key: SecretStr) -> Acco
         )
         for agent in account.agents
     }
+    settings = targets.AgentSettings(rules=_rules(file.poll, layers), policy=_policy(layers))
     of_agents = {agent.agent_id: agent.alerts for agent in account.agents}
     watches = []
     for batch in account.batches:
         agent = agents.get(batch.agent_id)
-        own = [*layers, *([of_agents[batch.agent_id]] if agent else []), batch.alerts]
+        rules, policy = (agent or settings).rules, (agent or settings).policy  # one for all: there may be thousands
+        if batch.alerts.model_fields_set:
+            own = [*layers, *([of_agents[batch.agent_id]] if agent else []), batch.alerts]
+            rules, policy = _rules(file.poll, own), _policy(own)
         labels = (dict(agent.labels) if agent else {}) | batch.labels
         watches.append(
             targets.Watch(
@@ -222,16 +226,15 @@ def _account(file: schema.File, account: schema.Account, key: SecretStr) -> Acco
                     agent_name=agent.name if agent else None,
                     labels=messages.sorted_labels(labels),
                 ),
-                _rules(file.poll, own),
-                _policy(own),
+                rules,
+                policy,
             )
         )
     api = ultravox.ApiSettings(
         account.name, key, account.base_url, file.poll.timeout, account.max_requests_per_second
     )
-    settings = targets.AgentSettings(rules=_rules(file.poll, layers), policy=_policy(layers))
     discovery = _discovery(account, settings, agents)
-    return Account(account.name, api, _policy(layers), tuple(watches), discovery)
+    return Account(account.name, api, settings.policy, tuple(watches), discovery)
 
 
 def _discovery(

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
 
-_POINT = struct.Struct("<dd")
+_POINT = struct.Struct("<II")
 
 
 class Point(NamedTuple):
-    """How many calls were completed at which instant, or after which time. Seconds; the curve says since when."""
+    """How many calls were completed at which instant, or after which time. Whole seconds; the curve says since when."""
 
-    at: float
+    at: int
     completed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points, the oldest first: 16 bytes each, where two Python numbers and their tuple take 120."""
+    """Points, the oldest first: 8 bytes each, where two Python numbers and their tuple take 120."""
 
     packed: bytes = b""
 
@@ -35,24 +35,24 @@ class Curve:
     @classmethod
     def of(cls, points: Iterable[tuple[float, int]]) -> Self:
         """The curve through these points."""
-        return cls(b"".join(_POINT.pack(at, completed) for at, completed in points))
+        return cls(b"".join([_POINT.pack(_second(at), completed) for at, completed in points]))
 
     @classmethod
-    def through(cls, ats: Iterable[float], counts: Iterable[float]) -> Self:
+    def through(cls, ats: Iterable[int], counts: Iterable[int]) -> Self:
         """The curve whose points lie at these seconds, with so many calls."""
-        return cls.of(zip(ats, counts, strict=True))  # type: ignore[arg-type] # whole numbers, held as floats
+        return cls.of(zip(ats, counts, strict=True))
 
     def then(self, at: float, completed: int) -> Curve:
-        """The curve with one more point at its end."""
-        return Curve(self.packed + _POINT.pack(at, completed))
+        """The curve with one more point at its end. Seconds are rounded down: nothing lies in the future."""
+        return Curve(self.packed + _POINT.pack(_second(at), completed))
 
     def first(self, count: int) -> Curve:
         """The curve of its first points."""
         return Curve(self.packed[: count * _POINT.size])
 
-    def columns(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def columns(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The seconds of all points, and their calls."""
-        numbers = struct.unpack(f"<{len(self.packed) // 8}d", self.packed)
+        numbers = struct.unpack(f"<{len(self.packed) // 4}I", self.packed)
         return numbers[::2], numbers[1::2]
 
     def __len__(self) -> int:
@@ -63,11 +63,15 @@ class Curve:
         if not -count <= index < count:
             raise IndexError(index)
         at, completed = _POINT.unpack_from(self.packed, index % count * _POINT.size)
-        return Point(at, int(completed))
+        return Point(at, completed)
 
     def __iter__(self) -> Iterator[Point]:
-        for at, completed in _POINT.iter_unpack(self.packed):
-            yield Point(at, int(completed))
+        return map(Point._make, _POINT.iter_unpack(self.packed))
+
+
+def _second(at: float) -> int:
+    """From 1970 to 2106, where it is an instant: whatever else somebody's clock says is one of the two."""
+    return min(max(int(at), 0), 0xFFFFFFFF)
 
 
 NO_CURVE = Curve()

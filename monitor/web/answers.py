@@ -96,7 +96,7 @@ def explanations(status: Status, found: Iterable[Explanation], now: datetime) ->
                 }
                 for one in found
             ],
-            "curve": [[int(at), completed] for at, completed in status.progress.curve]
+            "curve": [list(point) for point in status.progress.curve]
             if status.progress
             else [],
             "changes": [
