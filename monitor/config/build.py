@@ -212,7 +212,10 @@ def _account(file: schema.File, account: schema.Account, key: SecretStr) -> Acco
     watches = []
     for batch in account.batches:
         agent = agents.get(batch.agent_id)
-        rules, policy = (agent or settings).rules, (agent or settings).policy  # one for all: there may be thousands
+        rules, policy = (
+            (agent or settings).rules,
+            (agent or settings).policy,
+        )  # one for all: there may be thousands
         if batch.alerts.model_fields_set:
             own = [*layers, *([of_agents[batch.agent_id]] if agent else []), batch.alerts]
             rules, policy = _rules(file.poll, own), _policy(own)

@@ -96,9 +96,7 @@ def explanations(status: Status, found: Iterable[Explanation], now: datetime) ->
                 }
                 for one in found
             ],
-            "curve": [list(point) for point in status.progress.curve]
-            if status.progress
-            else [],
+            "curve": [list(point) for point in status.progress.curve] if status.progress else [],
             "changes": [
                 {"at": time(one.at), "state": one.state.value, "why": one.why} for one in status.changes
             ],

@@ -12,11 +12,11 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import jinja2
 from aiohttp import hdrs, web
 from markupsafe import Markup, escape
 
@@ -26,6 +26,9 @@ from monitor.model import Phase, Record, Snapshot, StateChange, Status
 from monitor.outlook import outlook
 from monitor.web import answers, drawing, notifications
 from monitor.web.surface import Surface
+
+if TYPE_CHECKING:
+    import jinja2
 
 ROWS = 50
 """Batches on one page, unless the URL's `limit` says otherwise."""
@@ -279,22 +282,28 @@ def _asset_url(name: str) -> str:
     return f"static/{name}?v={_ASSETS[name].version}"
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("monitor.web", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters |= {"when": _when, "sentence": _sentence}
-_TEMPLATES.globals |= {
-    "asset": _asset_url,
-    "assets_version": "-".join(one.version for one in _ASSETS.values()),
-    "glossary": glossary,
-    "spark": drawing.SPARKLINE,
-    "version": __version__,
-    "words": words,
-}
+@cache
+def _templates() -> jinja2.Environment:
+    """Loaded when the first page is asked for: a monitor that is only scraped does without it, and its 2 MB."""
+    import jinja2  # noqa: PLC0415 - not before it is needed
+
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("monitor.web", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"when": _when, "sentence": _sentence}
+    found.globals |= {
+        "asset": _asset_url,
+        "assets_version": "-".join(one.version for one in _ASSETS.values()),
+        "glossary": glossary,
+        "spark": drawing.SPARKLINE,
+        "version": __version__,
+        "words": words,
+    }
+    return found
 
 
 def _draw(name: str, snapshot: Snapshot, **values: Any) -> str:
@@ -302,6 +311,8 @@ def _draw(name: str, snapshot: Snapshot, **values: Any) -> str:
     batches = len(snapshot.batches)
     watching = f"{batches:,} {'batch' if batches == 1 else 'batches'} of {accounts}"
     firing = sum(alert.phase is Phase.FIRING for alert in snapshot.alerts)
-    return _TEMPLATES.get_template(name).render(
-        snapshot=snapshot, watching=watching, firing_count=firing, **values
+    return (
+        _templates()
+        .get_template(name)
+        .render(snapshot=snapshot, watching=watching, firing_count=firing, **values)
     )
