@@ -47,7 +47,7 @@ def _measured(subject: str, setting: Setting, fewest: float | None) -> list[Row]
     seconds = float(setting.interval.removesuffix("s"))
     with watching(setting) as scene:
         settle(setting)
-        [[cost]] = costs([(scene.daemon, scene.api)], seconds if setting.single else 2 * seconds, 1)
+        [[cost]] = costs([(scene.daemon, scene.api)], 2 * seconds, 1)
         lasted = []
         for _ in range(3):
             begin = time.perf_counter()
