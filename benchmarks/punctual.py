@@ -29,7 +29,7 @@ CHANGES = 20
 
 def punctual(*, quick: bool) -> list[Row]:
     """On pages, by single requests, and on pages of which none hangs; quick: on pages alone."""
-    pages = Setting(Size(2, 1, 500) if quick else FOUND, **_settings(quick=quick))
+    pages = Setting(Size(2, 1, 250) if quick else FOUND, **_settings(quick=quick))
     single = Setting(SINGLE, single=True, **_settings(quick=quick))
     rows = _measured(pages, "pages", HANG_EVERY, 3 if quick else CHANGES)
     if not quick:

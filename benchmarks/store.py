@@ -20,7 +20,7 @@ from monitor.clock import utc_now
 
 def store(*, quick: bool) -> list[Row]:
     """Batches that are found, on pages: those of a restart are known from the state file before they are found again."""
-    size = Size(2, 1, 500) if quick else FOUND
+    size = Size(2, 1, 250) if quick else FOUND
     setting = Setting(size, interval="2s" if quick else "30s", outcomes_interval=SELDOM)
     subject = f"state file: {size.count:,} batches with the history of a day"
     scraped, ready = [], []
