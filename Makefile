@@ -88,7 +88,7 @@ format: $(VENV)/.dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## what watching costs, each figure beside a peer or a limit; ARGS=--quick for a minute and a half of it (benchmarks/README.md)
+bench: $(VENV)/.dev  ## what watching costs, each figure beside a peer or a limit; ARGS=--quick for a small one (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-foresight: $(VENV)/.dev  ## who is warned how early, beside a linear extrapolation and predict_linear

@@ -92,13 +92,13 @@ class World:
         )
         self._running, self._paused = (tail % "false").encode(), (tail % "true").encode()
         self._stopped: dict[int, int] = {}  # paused batches, and the calls that they had made
-        self._asked_at = [0.0] * count
         self._turn = itertools.count(1)
         self._date = (0, b"")
         self.reset()
 
     def reset(self) -> None:
-        """Count from here on."""
+        """Count from here on: a gap that began before, as after a start, is none."""
+        self._asked_at = [0.0] * self.size.count
         self._counts: Counter[str] = Counter()
         self._gaps: Counter[int] = Counter()
         self._since, self._cpu = time.monotonic(), time.process_time()

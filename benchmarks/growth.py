@@ -21,7 +21,7 @@ LINEAR = 1.2
 def growth(*, quick: bool) -> list[Row]:
     """Five figures for each size, on pages and by single requests."""
     rows = _sizes(
-        "on pages", [Size(1, 1, 100), Size(2, 1, 500)] if quick else PAGES, single=False, quick=quick
+        "on pages", [Size(1, 1, 100), Size(2, 1, 250)] if quick else PAGES, single=False, quick=quick
     )
     return rows if quick else rows + _sizes("by single requests", SINGLE, single=True, quick=quick)
 
@@ -47,7 +47,7 @@ def _measured(subject: str, setting: Setting, fewest: float | None) -> list[Row]
     seconds = float(setting.interval.removesuffix("s"))
     with watching(setting) as scene:
         settle(setting)
-        [[cost]] = costs([(scene.daemon, scene.api)], seconds if setting.single else 2 * seconds, 1)
+        [[cost]] = costs([(scene.daemon, scene.api)], 2 * seconds, 1)
         lasted = []
         for _ in range(3):
             begin = time.perf_counter()

@@ -26,7 +26,7 @@ def memory(*, quick: bool) -> list[Row]:
     rows = [limit(subject, "base: RSS with one batch", base / 1024, "MiB", 60)]
     settings = {
         "page path": Setting(
-            Size(2, 1, 500) if quick else FOUND, interval=interval, outcomes_interval=SELDOM
+            Size(2, 1, 250) if quick else FOUND, interval=interval, outcomes_interval=SELDOM
         ),
     }
     if not quick:

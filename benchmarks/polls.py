@@ -106,7 +106,7 @@ def get_path(*, quick: bool) -> list[Row]:
 
 def page_path(*, quick: bool) -> list[Row]:
     """Pages of 100: almost all batches move between two looks, then none does, then outcomes are read as well."""
-    size = Size(2, 1, 500) if quick else FOUND
+    size = Size(2, 1, 250) if quick else FOUND
     interval = "3s" if quick else "30s"
     rows = _pages(Setting(size, interval=interval, outcomes_interval=SELDOM), quick=quick, stretches=2)
     if not quick:

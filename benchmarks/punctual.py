@@ -24,16 +24,18 @@ HANG_EVERY = 20
 """One of so many polls is never answered: 5 %. None that would show a batch that was paused: it could not be told."""
 
 CHANGES = 20
-"""So many batches are paused, one after the other, spread over the interval."""
+"""So many batches are paused, one after the other, spread over the interval. None of the pages that show them hangs."""
 
 
 def punctual(*, quick: bool) -> list[Row]:
     """On pages, by single requests, and on pages of which none hangs; quick: on pages alone."""
-    pages = Setting(Size(2, 1, 500) if quick else FOUND, **_settings(quick=quick))
+    pages = Setting(Size(2, 1, 250) if quick else FOUND, **_settings(quick=quick))
     single = Setting(SINGLE, single=True, **_settings(quick=quick))
-    rows = _measured(pages, "pages", HANG_EVERY)
+    rows = _measured(pages, "pages", HANG_EVERY, 3 if quick else CHANGES)
     if not quick:
-        rows += _measured(single, "single requests", HANG_EVERY) + _measured(pages, "pages", 0)
+        rows += _measured(single, "single requests", HANG_EVERY, CHANGES) + _measured(
+            pages, "pages", 0, CHANGES
+        )
     return rows
 
 
@@ -47,21 +49,21 @@ def _settings(*, quick: bool) -> Mapping[str, Any]:
     }
 
 
-def _measured(setting: Setting, how: str, hang_every: int) -> list[Row]:
+def _measured(setting: Setting, how: str, hang_every: int, changes: int) -> list[Row]:
     seconds = float(setting.interval.removesuffix("s"))
     hang = f"{100 / hang_every:g} % hang" if hang_every else "none hangs"
     subject = f"on time: {setting.size.count:,} batches each {setting.interval}, {how}, {hang}"
     with Inbox() as inbox:
         setting = replace(setting, webhook=inbox.url)
         with watching(setting, "--hang-every", str(hang_every)) as scene:
-            time.sleep(seconds)
+            time.sleep(1.5 * seconds)
             scene.api.ask("/bench?reset")
             changed = {}
-            for turn in range(CHANGES):
-                number = turn * setting.size.count // CHANGES
+            for turn in range(changes):
+                number = turn * setting.size.count // changes
                 changed[batch_id(number)] = scene.api.ask(f"/bench?pause={number}")["paused_at"]
-                time.sleep(1.03 * seconds / CHANGES)
-            time.sleep(seconds + 5)
+                time.sleep(1.03 * seconds / changes)
+            time.sleep(2 * seconds + 5)
             told = scene.api.ask("/bench")
             end = utc_now().timestamp()
     delays = sorted(inbox.arrived.get(one, end) - at for one, at in changed.items())

@@ -20,7 +20,7 @@ from monitor.clock import utc_now
 
 def store(*, quick: bool) -> list[Row]:
     """Batches that are found, on pages: those of a restart are known from the state file before they are found again."""
-    size = Size(2, 1, 500) if quick else FOUND
+    size = Size(2, 1, 250) if quick else FOUND
     setting = Setting(size, interval="2s" if quick else "30s", outcomes_interval=SELDOM)
     subject = f"state file: {size.count:,} batches with the history of a day"
     scraped, ready = [], []
@@ -65,12 +65,12 @@ def _written(subject: str, setting: Setting, *, quick: bool) -> list[Row]:
         scene.api.ask("/bench?reset")
         syncs = _syncs(scene.daemon, seconds)
         asked = scene.api.ask("/bench")["counts"]
-        pages = (asked.get("list_batches", 0) + asked.get("accounts_me", 0)) / seconds
-    peer = "pages read and accounts probed"
+        requests = sum(asked.get(name, 0) for name in ("list_batches", "get_batch", "accounts_me")) / seconds
+    peer = "pages, single polls and probes"
     if syncs is None:
-        return [*rows, Row(subject, "pages read and probes: syncs not counted without strace", pages, "/s")]
+        return [*rows, Row(subject, "requests answered: syncs not counted without strace", requests, "/s")]
     # A commit is one; a checkpoint, two.
-    return [*rows, Row(subject, "syncs to disk, by strace", syncs / seconds, "/s", peer, pages, 1.5)]
+    return [*rows, Row(subject, "syncs to disk, by strace", syncs / seconds, "/s", peer, requests, 1.5)]
 
 
 def _bytes_written(running: Running) -> int:
