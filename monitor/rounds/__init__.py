@@ -34,6 +34,10 @@ LIST_FAILURES = 3
 TRY_LISTING_EVERY = timedelta(minutes=10)
 """How often it is tried anew whether pages would spare single requests, after they did not."""
 
+JUST_READ = timedelta(seconds=1)
+"""A list that was read so recently need not be read at its turn. If that were longer, its batches would be seen so
+much later than each interval."""
+
 _MOMENT = timedelta(milliseconds=1)
 
 
@@ -204,9 +208,8 @@ class Rounds:
         agent, now = self.agents.get(of), self.clock()
         if agent is None or name not in self.accounts or agent.reading.locked():
             return
-        interval = self.accounts[name].plan.interval
-        if agent.read_at is not None and timedelta(0) <= now - agent.read_at < interval / 2:
-            return  # discovery has just read them all
+        if agent.read_at is not None and timedelta(0) <= now - agent.read_at < JUST_READ:
+            return  # by discovery, all of them
         pages = agent.pages
         if pages == 0:
             due = self._due(agent)
