@@ -15,7 +15,7 @@ from datetime import timedelta
 from monitor import cadence
 from monitor.clock import Clock
 from monitor.model import BatchKey, DiscoveryStatus, FailureReason, Urgency
-from monitor.poller import Poller, Seen
+from monitor.poller import Account, Poller, Seen
 from monitor.rounds.discovery import Explorer
 from monitor.rounds.listing import Reading
 from monitor.rounds.looks import Looks
@@ -35,8 +35,7 @@ TRY_LISTING_EVERY = timedelta(minutes=10)
 """How often it is tried anew whether pages would spare single requests, after they did not."""
 
 JUST_READ = timedelta(seconds=1)
-"""A list that was read so recently need not be read at its turn. If that were longer, its batches would be seen so
-much later than each interval."""
+"""A list that was read so recently need not be read at its turn; its batches are seen so much later for it."""
 
 _MOMENT = timedelta(milliseconds=1)
 
@@ -236,18 +235,13 @@ class Rounds:
                 return reading  # dropped by a reload while this waited
             agent.read_at = self.clock()
             started = asyncio.get_running_loop().time()
-            taking: list[asyncio.Task[None]] = []
-            try:
-                await reading.read(
-                    account.client,
-                    pages,
-                    self._urgency(agent),
-                    lambda seen: taking.append(asyncio.create_task(self.take(name, seen, started))),
-                )
-                await asyncio.gather(*taking)
-            finally:  # at the end of the process, none of them outlives this
-                for task in taking:
-                    task.cancel()  # those that are done take no notice
+            await self._read_pages(name, account, agent, reading, pages)
+            hung = reading.failure is not None and reading.failure.reason is FailureReason.TIMEOUT
+            if (
+                hung and not agent.failures
+            ):  # once more, and not an interval later: others stand behind what hung
+                reading = Reading(agent_id)
+                await self._read_pages(name, account, agent, reading, pages)
             covered = self.looks.covered(agent.keys)
             expected = {key for key in covered if pages is None or agent.page_of.get(key, 0) < pages}
             agent.failures = 0 if reading.failure is None else agent.failures + 1
@@ -259,6 +253,23 @@ class Rounds:
             if self.agents.get((name, agent_id)) is agent:
                 self._replan(name, agent_id, agent)
         return reading
+
+    async def _read_pages(
+        self, name: str, account: Account, agent: AgentRounds, reading: Reading, pages: int | None
+    ) -> None:
+        """Read them, and judge what they show while the next one is read."""
+        started, taking = asyncio.get_running_loop().time(), list[asyncio.Task[None]]()
+        try:
+            await reading.read(
+                account.client,
+                pages,
+                self._urgency(agent),
+                lambda seen: taking.append(asyncio.create_task(self.take(name, seen, started))),
+            )
+            await asyncio.gather(*taking)
+        finally:  # at the end of the process, none of them outlives this
+            for task in taking:
+                task.cancel()  # those that are done take no notice
 
     async def _look_for(
         self, name: str, missed: set[BatchKey], failure: UltravoxError | None, started: float
