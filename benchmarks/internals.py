@@ -114,10 +114,10 @@ class Rendering:
         )
         self._snapshot = Snapshot(self._at, statuses)
 
-    def ours(self) -> int:
-        """Every piece of an answer to a scrape that takes gzip; its bytes."""
+    def ours(self) -> Iterator[bytes]:
+        """The pieces of an answer to a scrape that takes gzip, made as they are asked for."""
         made, _ = pieces(self._snapshot, self._instruments, accept="", compressed=True)
-        return sum(map(len, made))
+        return made
 
     def families(self) -> list[Metric]:
         """What the library is to render."""

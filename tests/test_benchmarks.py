@@ -140,7 +140,7 @@ async def test_the_past_ends_where_the_api_goes_on(tmp_path, clock):
 
 def test_what_is_compared_is_the_same_text():
     rendering = Rendering(Size(1, 1, 20))
-    ours = gzip.decompress(rendering.ours()).decode().splitlines()
+    ours = gzip.decompress(b"".join(rendering.ours())).decode().splitlines()
     library = rendering.library(rendering.families()).decode().splitlines()
     of_batches = [line for line in library if line.startswith("ultravox_")]
     assert [line for line in ours if line.startswith("ultravox_")] == of_batches
@@ -148,7 +148,7 @@ def test_what_is_compared_is_the_same_text():
     rendering.move()
     moved = {line for line in ours if line.startswith("ultravox_batch_last_success_timestamp_seconds{")}
     assert len(moved) == 20
-    assert moved.isdisjoint(gzip.decompress(rendering.ours()).decode().splitlines())
+    assert moved.isdisjoint(gzip.decompress(b"".join(rendering.ours())).decode().splitlines())
 
 
 @pytest.mark.parametrize(
