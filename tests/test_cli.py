@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commands import COMMANDS
 from samples import NOW, account, status
 
 from monitor import __version__, remote
@@ -314,7 +315,7 @@ def test_alone_it_prints_its_help():
     found = run()
     assert (found.exit_code, found.stderr) == (0, "")
     assert found.stdout == run("--help").stdout
-    for command in cli.commands:
+    for command in COMMANDS:
         [line] = [line for line in found.stdout.splitlines() if line.startswith(f"  {command} ")]
         assert line.endswith(".")
         assert not line.endswith("...")
@@ -397,7 +398,7 @@ def test_completion_waits_for_no_name_server_either(monkeypatch):
     hangs.set()
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_example_in_a_command_s_help_stands_on_a_line_of_its_own(command):
     lines = [line.strip() for line in run(command, "--help").output.splitlines()]
     assert any(line.startswith(f"Example: batch-monitor {command}") for line in lines)

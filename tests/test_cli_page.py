@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
+from commands import COMMANDS
 from samples import NOW, account, status
 
 from monitor.choice import Choice, Sort, choose
-from monitor.cli import cli
 from monitor.cli.completing import SHELLS
 from monitor.cli.verdict import Verdict
 from monitor.model import Snapshot
@@ -28,7 +28,7 @@ def section(command):
 def options(command):
     return {
         option
-        for parameter in cli.commands[command].params
+        for parameter in COMMANDS[command].params
         if isinstance(parameter, click.Option)
         for option in parameter.opts
         if option.startswith("--")
@@ -39,7 +39,7 @@ def first_cells(text):
     return [line.split(" | ")[0].lstrip("| ") for line in text.splitlines() if line.startswith("| `")]
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_option_of_a_command_is_in_its_section(command):
     text = section(command) + (section("status") if command == "watch" else "")
     assert options(command) - set(re.findall(r"--[a-z.-]+", text)) == set()
@@ -55,12 +55,12 @@ def test_no_option_is_in_a_table_that_no_command_of_its_section_has():
 def test_every_command_is_in_the_list_and_no_other():
     head = PAGE.partition("\n## ")[0]
     listed = re.findall(r"\[`([a-z-]+)`\]\(#[a-z-]+\)", head.partition("Exit codes")[0])
-    assert sorted(listed) == sorted(cli.commands)
+    assert sorted(listed) == sorted(COMMANDS)
 
 
 def test_the_exit_codes_are_those_of_the_help():
     told = dict(re.findall(r"^\| ([0-3]) \| (.*) \|$", section("status"), flags=re.MULTILINE))
-    help_text = cli.commands["status"].help
+    help_text = COMMANDS["status"].help
     helped = dict(re.findall(r"^ *([0-3])  (.*)$", help_text, flags=re.MULTILINE))
     assert told == helped
     assert {int(code) for code in told} == set(Verdict)
@@ -79,4 +79,4 @@ def test_orders_and_shells_are_those_of_the_code():
     assert re.findall(r"`(\w+)`", row) == [sort.value for sort in Sort]
     for shell in SHELLS:
         assert f"batch-monitor completion {shell}" in section("completion")
-        assert f"batch-monitor completion {shell}" in cli.commands["completion"].help
+        assert f"batch-monitor completion {shell}" in COMMANDS["completion"].help

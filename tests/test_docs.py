@@ -8,10 +8,10 @@ from pathlib import Path
 
 import promql_parser
 import pytest
+from commands import COMMANDS
 
 from docs.source import FOLDER, PAGES, written
 from monitor import alerts, evaluate, glossary, words
-from monitor.cli import cli
 from monitor.model import AlertName, FailureReason, State
 
 ROOT = Path(__file__).parent.parent
@@ -132,9 +132,9 @@ def test_queries_ask_for_states_that_there_are(page):
     assert asked <= {state.value for state in State}
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_an_example_in_its_help_and_a_line_in_the_readme(command):
-    assert f"Example: batch-monitor {command}" in cli.commands[command].help
+    assert f"Example: batch-monitor {command}" in COMMANDS[command].help
     assert re.search(rf"batch-monitor {command}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 

@@ -12,9 +12,9 @@ import contract
 import promql
 import pytest
 import yaml
+from commands import COMMANDS
 
 from monitor import config, notify
-from monitor.cli import cli
 
 ROOT = Path(__file__).parent.parent
 GUIDES = sorted(ROOT / "docs" / f"{name}.md" for name in ("getting-started", "http-api", "troubleshooting"))
@@ -40,7 +40,7 @@ def test_every_command_exists_with_these_options(page, line):
     words = shlex.split(line.replace(".venv/bin/python -m monitor", "batch-monitor"), comments=True)
     match words:
         case ["batch-monitor", name, *arguments]:
-            cli.commands[name].make_context(name, arguments)
+            COMMANDS[name].make_context(name, arguments)
         case ["make", target, *settings]:
             assert target in TARGETS
             assert all(re.fullmatch(r"CONFIG=[\w.]+", one) for one in settings)

@@ -9,11 +9,11 @@ from pathlib import Path
 import promql
 import pytest
 import yaml
+from commands import COMMANDS
 from test_rules import MONITOR
 
 from monitor import config
 from monitor.alerts import KINDS
-from monitor.cli import cli
 from monitor.notices import DROPPED
 
 ROOT = Path(__file__).parent.parent
@@ -109,8 +109,8 @@ def test_every_command_exists_with_these_options(page):
         if arguments or line in promql.lines(
             page, "sh"
         ):  # a sentence may speak of a command by its name alone
-            cli.commands[name].make_context(name, arguments)
-        assert name in cli.commands
+            COMMANDS[name].make_context(name, arguments)
+        assert name in COMMANDS
 
 
 def is_known(line):
@@ -153,4 +153,4 @@ def test_the_settings_and_log_lines_that_it_names_exist(page):
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "monitor").rglob("*.py"))
     for sentence in re.findall(r"log (?:says|has a line) (.*?)\.\s", text, re.DOTALL):
         for line in re.findall(r"`([^`]+)`", sentence):
-            assert f'"{line}' in sources or line in cli.commands, line
+            assert f'"{line}' in sources or line in COMMANDS, line

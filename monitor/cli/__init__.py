@@ -14,9 +14,6 @@ from pathlib import Path
 import click
 
 from monitor import __version__
-from monitor.cli.asking import explain, healthcheck, mute, test_alert, unmute
-from monitor.cli.completing import completion
-from monitor.cli.looking import status, watch
 from monitor.cli.sharding import sharding_of, sharding_options
 from monitor.cli.shared import Commands, fail
 
@@ -46,8 +43,16 @@ _WEB_CONFIG_FILE = click.option(
 )
 
 
+_ELSEWHERE = {
+    "asking": ("explain", "mute", "unmute", "test-alert", "healthcheck"),
+    "looking": ("status", "watch"),
+    "completing": ("completion",),
+}
+
+
 @click.group(
     cls=Commands,
+    elsewhere={name: f"monitor.cli.{module}" for module, names in _ELSEWHERE.items() for name in names},
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -61,10 +66,6 @@ def cli(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-for _command in (status, watch, explain, mute, unmute, test_alert, healthcheck, completion):
-    cli.add_command(_command)
 
 
 def main() -> None:

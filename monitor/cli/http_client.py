@@ -14,8 +14,6 @@ from typing import Any
 
 import click
 
-from monitor import remote
-
 _KEYS: dict[str, dict[str, type]] = {
     "basic_auth": {"username": str, "password": str, "password_file": str},
     "tls_config": {
@@ -29,6 +27,8 @@ _KEYS: dict[str, dict[str, type]] = {
 
 
 def _introduce(_: click.Context, __: click.Parameter, path: Path | None) -> None:
+    from monitor import remote
+
     if path is None:
         remote.introduce(None, None)
     else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -37,7 +39,27 @@ def fail(text: str, code: int = 1) -> NoReturn:
 
 
 class Commands(click.Group):
-    """The command itself: alone it prints its help, and of a command that there is not it says which is meant."""
+    """The command itself: alone it prints its help, and of a command that there is not it says which is meant.
+
+    `elsewhere`: commands by the module that has them, which is imported when one of them is asked for.
+    """
+
+    def __init__(
+        self, *args: Any, elsewhere: Mapping[str, str] = MappingProxyType({}), **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._elsewhere = elsewhere
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As click does."""
+        return sorted({*super().list_commands(ctx), *self._elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As click does."""
+        if cmd_name not in self.commands and cmd_name in self._elsewhere:
+            found = getattr(import_module(self._elsewhere[cmd_name]), cmd_name.replace("-", "_"))
+            self.add_command(found, cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
