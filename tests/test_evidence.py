@@ -9,8 +9,8 @@ import pytest
 from polled import World
 from receivers import MovedClock
 
-from monitor import poller as poller_module
 from monitor.model import CallError, Outcomes, State
+from monitor.poller import evidence
 from monitor.simulator import Fault, FaultKind
 
 STORY = """
@@ -107,8 +107,8 @@ async def test_where_outcomes_cannot_be_read_the_counts_decide_and_the_message_s
 
 
 async def test_outcomes_that_hang_delay_an_end_by_their_patience_and_no_more(world, monkeypatch):
-    monkeypatch.setattr(poller_module, "OUTCOMES_PATIENCE", 0.05)
-    monkeypatch.setattr(poller_module, "EVIDENCE_PATIENCE", 0.05)
+    monkeypatch.setattr(evidence, "OUTCOMES_PATIENCE", 0.05)
+    monkeypatch.setattr(evidence, "EVIDENCE_PATIENCE", 0.05)
     key = await watch(world, "late")
     await world.poll(50, key)
     world.pretend.add_fault(Fault(kind=FaultKind.HANG, endpoint="scheduled_calls"))
@@ -157,10 +157,10 @@ async def test_a_batch_that_is_dropped_while_evidence_is_gathered_says_nothing(w
 async def test_a_failure_rate_is_told_with_the_class_of_the_errors_and_never_with_a_number(world):
     key = await watch(world, "dead-trunk")
     await world.poll(19, key)
-    await world.poller.read_outcomes(key)
+    await world.poller.evidence.read_outcomes(key)
     await world.poll(1, key)
     assert world.told() == []  # nineteen calls are no rate
-    await world.poller.read_outcomes(key)
+    await world.poller.evidence.read_outcomes(key)
     await world.poll(1, key)
     assert world.told() == [("firing", "BatchFailureRateHigh")]
     told = message(world, "BatchFailureRateHigh")
@@ -181,7 +181,7 @@ async def test_a_failure_rate_is_told_with_the_class_of_the_errors_and_never_wit
 async def test_outcomes_survive_a_restart(world):
     key = await watch(world, "good")
     await world.poll(10, key)
-    await world.poller.read_outcomes(key)
+    await world.poller.evidence.read_outcomes(key)
     await world.poll(1, key)
     before = world.book.statuses[key].outcomes
     await world.stop()
@@ -236,7 +236,7 @@ async def test_an_end_that_may_still_turn_out_bad_is_not_told_as_a_good_one(tmp_
     assert world.book.statuses[key].final_outcomes.pending == 30
     assert world.told() == []
     await world.poll(8, key)
-    await world.poller.read_moved_outcomes("main")
+    await world.poller.evidence.read_moved_outcomes("main")
     await world.poll(1, key)
     assert world.told() == [("firing", "BatchEnded")]
     assert message(world, "BatchEnded")["report"].startswith(
@@ -267,10 +267,10 @@ async def test_a_few_calls_under_way_hold_up_no_end_and_are_read_once_more_when_
     assert world.told() == [("firing", "BatchEnded")]
     assert world.book.statuses[key].final_outcomes.pending == 9
     await world.poll(12, key)
-    await world.poller.read_moved_outcomes("main")
+    await world.poller.evidence.read_moved_outcomes("main")
     assert world.book.statuses[key].final_outcomes.pending == 0
     world.pretend.requests.clear()
-    await world.poller.read_moved_outcomes("main")
+    await world.poller.evidence.read_moved_outcomes("main")
     assert not world.pretend.requests  # and no more after that
     await world.stop()
     await world.pretend.stop()

@@ -490,7 +490,7 @@ async def live_through(monitor):
     await monitor.look()
     monitor.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, batch="fails", **{"from": 0}))
     await monitor.live(25)
-    await monitor.poller.read_outcomes(monitor.keys["ended"])
+    await monitor.poller.evidence.read_outcomes(monitor.keys["ended"])
     monitor.book.statuses[monitor.keys["ended"]] = monitor.book.statuses[monitor.keys["ended"]].due(None)
     monitor.ops.script.extend([503] * 3)
     await monitor.turn("crm", "ops", "critical")

@@ -79,7 +79,11 @@ class Rounds:
             lambda: self._poller.probe_account(name),
             first_after=None if present else timedelta(0),
         )
-        every(f"outcomes:{name}", plan.outcomes_interval, lambda: self._poller.read_moved_outcomes(name))
+        every(
+            f"outcomes:{name}",
+            plan.outcomes_interval,
+            lambda: self._poller.evidence.read_moved_outcomes(name),
+        )
         if plan.discovery is None:
             account.wanted = None
             self._schedule.remove(f"discover:{name}")
