@@ -254,8 +254,8 @@ class App:
         """Make what is running what the configuration says. Nothing here can be refused any more."""
         self.book.links = config.links
         self.book.receivers = self.delivery.set_receivers(config.receivers)
-        for account in config.accounts:
-            await self._apply_account(account, config)
+        # All at once, for one commit: what is found of the first must not be looked at before all are known again.
+        await asyncio.gather(*(self._apply_account(account, config) for account in config.accounts))
         configured = _configured(config)
         for key, watch in wanted.items():
             known = key in found and key not in configured
