@@ -53,8 +53,9 @@ class Poller:
         except UltravoxError as error:
             seen = error
         else:
-            if watch.target.agent_name is None:
-                await self.book.agent_names.ask(key.agent_id, account.client, self.book.clock())
+            names, now = self.book.agent_names, self.book.clock()
+            if watch.target.agent_name is None and names.lacks(key.agent_id, now):
+                await names.ask(key.agent_id, account.client, now)
         return not await self.take({key: seen}, started)
 
     async def take(self, seen: Mapping[BatchKey, Seen], started: float) -> set[BatchKey]:

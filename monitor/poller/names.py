@@ -35,10 +35,14 @@ class AgentNames:
         known = self._names.get(agent_id)
         return known.name if known else None
 
+    def lacks(self, agent_id: str, now: datetime) -> bool:
+        """Whether the name is not known, and it is time to ask for it."""
+        known = self._names.get(agent_id)
+        return known is None or not (known.name or now < known.ask_again_at)
+
     async def ask(self, agent_id: str, client: Client, now: datetime) -> None:
         """Ask for a name that nothing else has told."""
-        known = self._names.get(agent_id)
-        if known is not None and (known.name or now < known.ask_again_at):
+        if not self.lacks(agent_id, now):
             return
         entry = self._names[agent_id] = _Name(None, now + NAME_RETRY)  # nobody else asks meanwhile
         try:

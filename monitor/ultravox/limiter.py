@@ -43,6 +43,10 @@ class Limiter:
     async def acquire(self, urgency: Urgency = Urgency.POLL) -> None:
         """Wait for a place. A waiter that is cancelled takes none."""
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self._waiting and max(self._free_at, self._paused_until) <= now:  # nobody to stand in line with
+            _, self._free_at = admit(self._free_at, now, self._rate)
+            return
         turn: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (loop.time() + urgency * HEAD_START, next(self._order), turn))
         self._hand_out()

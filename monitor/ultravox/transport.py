@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 import aiohttp
 from pydantic import SecretStr
+from yarl import URL
 
 from monitor import __version__
 from monitor.clock import Clock
@@ -98,6 +99,7 @@ class Transport:
         on_throttled: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._settings = settings
+        self._base_url = settings.base_url.rstrip("/")
         self._clock = clock
         self._on_response = on_response
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
@@ -153,17 +155,16 @@ class Transport:
         loop = asyncio.get_running_loop()
         started = loop.time()
         status: int | None = None
-        url = self._settings.base_url.rstrip("/") + path
         try:
+            url = URL(self._base_url + path, encoded=True)  # `path` is quoted
             # aiohttp repeats a GET once by itself when a kept-alive connection turns out to be dead:
             # the limits leave room for that.
             async with (
                 asyncio.timeout(self._settings.timeout.total_seconds()),
                 self._open().get(
                     url,
-                    params=query,
-                    headers={"X-API-Key": self._settings.api_key.get_secret_value()},
-                    allow_redirects=False,
+                    params=query or None,
+                    allow_redirects=False,  # the session's headers hold the key
                     proxy=self._proxy,
                 ) as response,
             ):
@@ -191,7 +192,11 @@ class Transport:
                 # Not aiohttp's 100 connections: as many requests that hang would hold up all that do not.
                 # No more are open than the limiter lets start within one timeout.
                 connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()),
-                headers={"Accept": "application/json", "User-Agent": f"ultravox-batch-monitor/{__version__}"},
+                headers={
+                    "Accept": "application/json",
+                    "User-Agent": f"ultravox-batch-monitor/{__version__}",
+                    "X-API-Key": self._settings.api_key.get_secret_value(),
+                },
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
             )
