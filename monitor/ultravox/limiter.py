@@ -44,7 +44,8 @@ class Limiter:
         """Wait for a place. A waiter that is cancelled takes none."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if not self._waiting and max(self._free_at, self._paused_until) <= now:  # nobody to stand in line with
+        if not self._waiting and max(self._free_at, self._paused_until) <= now:
+            # Nobody is there to stand in line with.
             _, self._free_at = admit(self._free_at, now, self._rate)
             return
         turn: asyncio.Future[None] = loop.create_future()
