@@ -323,7 +323,7 @@ def _write(out: TextIO, families: Iterator[Metric], target: dict[str, str], at: 
     samples = [(one.name, one.labels, one.value) for family in families for one in family.samples]
     for name, labels, value in [*samples, ("up", {}, 1)]:
         pairs = ",".join(f'{key}="{text}"' for key, text in (labels | target).items())
-        out.write(f"{name}{{{pairs}}} {value} {at.timestamp():.0f}\n")
+        out.write(f"{name}{{{pairs}}} {float(value)} {at.timestamp():.0f}\n")
 
 
 async def _receivers(clock: Clock) -> tuple[web.AppRunner, str]:
