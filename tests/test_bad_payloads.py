@@ -11,6 +11,7 @@ import copy
 import json
 import os
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
@@ -27,7 +28,7 @@ from monitor.model import CallStatus, FailureReason, Snapshot, Target
 from monitor.poller import Book, Poller
 from monitor.store import Store
 from monitor.targets import Watch
-from monitor.ultravox import UltravoxError
+from monitor.ultravox import UltravoxError, payload
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "40"))
 MISSING = object()
@@ -319,3 +320,13 @@ async def test_any_json_is_read_or_not_believed(api, shape, data):
         return
     assert said.reason is FailureReason.BAD_RESPONSE
     assert API_KEY not in printed(said)
+
+
+def test_dates_that_were_read_are_remembered_but_not_all_there_ever_were():
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for second in range(3 * payload._MOST_READ):
+        created = (at + timedelta(seconds=second)).isoformat()
+        body = {"batchId": "b", "created": created, "totalCount": 1, "completedCount": 0, "endedAt": None}
+        for _ in range(2):
+            assert payload.item(payload.Batch, body).created == at + timedelta(seconds=second)
+        assert len(payload._READ) <= payload._MOST_READ

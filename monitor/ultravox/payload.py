@@ -39,16 +39,26 @@ class MalformedError(Exception):
 
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 
+_READ: dict[str, datetime] = {}
+_MOST_READ = 4096
+"""Dates that were read before, and are the same at each look: batches have four, and most share their windows."""
+
 
 def _instant(value: object, read_by_pydantic: ValidatorFunctionWrapHandler) -> datetime:
     """An RFC 3339 date-time, in UTC. Pydantic also reads "1763900000" as one, even when strict; we do not."""
     if not isinstance(value, str) or not _RFC3339.match(value):
         raise ValueError("not an RFC 3339 date-time")
+    if (known := _READ.get(value)) is not None:
+        return known
     at: datetime = read_by_pydantic(value)
     try:
-        return at.astimezone(UTC)
+        at = at.astimezone(UTC)
     except OverflowError:  # year 1 or 9999, with an offset that leads out of the calendar
         raise ValueError("a date outside the calendar") from None
+    if len(_READ) >= _MOST_READ:
+        _READ.clear()
+    _READ[value] = at
+    return at
 
 
 # Not strict inside: strict pydantic takes only datetime objects from a validator around it.
