@@ -115,3 +115,22 @@ def test_a_record_from_before_there_was_a_past_is_read():
     assert (found.changes, found.progress.curve) == ((), Curve())
     again = evaluate.observe(found.progress, seen(1, 119), evaluate.Rules())
     assert again.curve == Curve.of([(int((NOW + MINUTE).timestamp()), 119)])
+
+
+async def test_what_moves_no_alert_is_only_noted_and_what_does_is_committed(world, monkeypatch):
+    await world.start(world.spring)
+    noted, committed = [], []
+    note, commit = world.store.note, world.store.commit
+    monkeypatch.setattr(world.store, "note", lambda some: noted.append(len(some)) or note(some))
+
+    async def counted(change):
+        committed.append(len(change.batches))
+        return await commit(change)
+
+    monkeypatch.setattr(world.store, "commit", counted)
+    await world.poll(9, world.spring)
+    assert (sum(noted), committed) == (9, [])
+    await world.poll(20, world.spring)  # it stalls
+    assert world.book.statuses[world.spring].alerts
+    assert committed
+    assert sum(noted) + sum(committed) == 29

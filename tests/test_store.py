@@ -496,6 +496,44 @@ async def test_commits_that_come_together_share_transactions_and_all_are_kept(st
     assert len((await reopened(store, stores)).batches) == 200
 
 
+async def test_what_is_noted_is_written_with_the_next_commit_in_one_transaction(
+    stores, path, tmp_path, monkeypatch
+):
+    store, _ = await stores()
+    written = []
+    write = store._file.write
+    monkeypatch.setattr(store._file, "write", lambda *args, **more: written.append(1) or write(*args, **more))
+    store.note([batch(1), batch(2)])
+    store.note([batch(2, batch="newer")])
+    await asyncio.sleep(0)
+    assert not written
+    await store.commit(Change((batch(3),)))
+    assert written == [1]
+    crashed, contents = await stores(after_a_crash(path, tmp_path / "crashed.db"))
+    assert names(contents) == {"batch 1", "newer", "batch 3"}
+    await crashed.close()
+
+
+async def test_what_is_noted_is_written_by_itself_before_long(stores, path, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "NOTED_WITHIN", 0.01)
+    store, _ = await stores()
+    for number in (1, 2):
+        store.note([batch(number)])
+        async with asyncio.timeout(5):
+            while store._pending or not store._writer.done():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
+        copy = after_a_crash(path, tmp_path / f"crashed-{number}.db")
+        crashed, contents = await stores(copy)
+        assert names(contents) == {f"batch {one}" for one in range(1, number + 1)}
+        await crashed.close()
+
+
+async def test_what_is_noted_at_the_end_is_written_at_the_end(stores):
+    store, _ = await stores()
+    store.note([batch(1)])
+    assert names(await reopened(store, stores)) == {"batch 1"}
+
+
 async def test_an_empty_change_costs_nothing_and_waits_for_nothing(stores):
     store, _ = await stores()
     assert await asyncio.wait_for(store.commit(Change()), 0.5) is True
