@@ -67,8 +67,9 @@ def test_times_are_judged_beside_what_the_machine_was_at():
     took = series(lambda at: 100 * busy(at))
     assert judge(took, 600).wrong is not None
     assert judge(Series("page", TEN, beside(took.points, yardstick)), 600).wrong is None
+    assert judge(Series("page", TEN, took.points, beside(took.points, yardstick)), 600).wrong is None
     slower = series(lambda at: 100 * busy(at) * (1 + at / 3600))
-    assert judge(Series("page", TEN, beside(slower.points, yardstick)), 600).wrong is not None
+    assert judge(Series("page", TEN, slower.points, beside(slower.points, yardstick)), 600).wrong is not None
     assert beside(took.points, []) == took.points
 
 

@@ -50,7 +50,7 @@ BOUNDS = {
     "latest poll of 5 s, ms late": Bound(0.5, 250, timed=True),
     "event loop, ms late": Bound(0.5, 100, timed=True),
     "polls skipped a minute": Bound(0.25, 10),
-    "processor, % of a core": Bound(0.15, 3, timed=True),
+    "processor, % of a core": Bound(0.15, 3),
     "batches watched": Bound(0.05, 50),
     "messages that wait": Bound(0.5, 200),
 }
@@ -128,9 +128,8 @@ class World:
         found = []
         for name, bound in BOUNDS.items():
             read = self.points.get(name, [])
-            points = beside(read, yardstick) if bound.timed else tuple(read)
             allowed = replace(bound, share=slack * bound.share, amount=slack * bound.amount)
-            found.append(Series(name, allowed, points))
+            found.append(Series(name, allowed, tuple(read), beside(read, yardstick) if bound.timed else None))
         return found
 
     # Processes
