@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -372,6 +373,21 @@ def test_completion_in_a_bash_that_takes_addresses_apart(daemon):
     apart = ["explain", "--url", "http", ":", f"//{host}", ":", port]
     assert completed(apart, "3c9") == [status().key.batch_id]
     assert completed(["mute", *apart[1:], "--for", "2h"], "3c9") == [status().key.batch_id]
+
+
+def test_completion_in_a_process_of_its_own(daemon):
+    """As a shell asks: nothing has been imported before."""
+    host, port = daemon.removeprefix("http://").split(":")
+    words = ["batch-monitor", "explain", "--url", "http", ":", f"//{host}", ":", port, "3c9"]
+    asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+    found = subprocess.run(
+        [sys.executable, "-m", "monitor"],
+        env={**os.environ, **asked, "_BATCH_MONITOR_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == f"plain,{status().key.batch_id}\n"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "/list", "/null", "/empty", "/elsewhere"])

@@ -20,7 +20,7 @@ from click.shell_completion import (
 )
 
 from monitor import remote
-from monitor.cli.shared import URL
+from monitor.cli.shared import COMPLETE, URL
 
 _PATIENCE = 0.8
 """Seconds. Name servers know no timeouts: the answer is waited for beside the thread that asks."""
@@ -55,12 +55,12 @@ def completion(shell: str) -> None:
         raise click.UsageError(f"there is no completion for {shell}")
     # The name by which it is called, not the path by which it was called now.
     root = click.get_current_context().find_root()
-    script = of_click(root.command, {}, "batch-monitor", "_BATCH_MONITOR_COMPLETE").source_template
+    script = of_click(root.command, {}, "batch-monitor", COMPLETE).source_template
     click.echo(
         script
         % {
             "complete_func": "_batch_monitor_completion",
-            "complete_var": "_BATCH_MONITOR_COMPLETE",
+            "complete_var": COMPLETE,
             "prog_name": "batch-monitor",
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -15,6 +16,9 @@ from monitor.cli.http_client import http_config_file
 
 URL = "http://localhost:10042"
 """Where a daemon answers unless it is told otherwise."""
+
+COMPLETE = "_BATCH_MONITOR_COMPLETE"
+"""The variable by which a shell asks what completes a line. click makes it of the command's name."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -49,6 +53,12 @@ class Commands(click.Group):
     ) -> None:
         super().__init__(*args, **options)
         self._elsewhere = elsewhere
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """As click does. It chooses what completes for a shell before it asks for any command: ours must be there."""
+        if COMPLETE in os.environ:
+            import_module("monitor.cli.completing")
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As click does."""
