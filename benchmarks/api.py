@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ def seconds_per_call(number: int) -> int:
 class World:
     """What there is, what was asked, and how it is answered.
 
-    `created`: of all batches, Unix seconds. `still`: no call is made. `hang_every`: one of so many polls is
-    never answered; 0: all are.
+    `created`: of all batches, Unix seconds. `still`: no call is made. `hang_every`: one of so many polls, by
+    chance, is never answered; 0: all are.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class World:
         )
         self._running, self._paused = (tail % "false").encode(), (tail % "true").encode()
         self._stopped: dict[int, int] = {}  # paused batches, and the calls that they had made
-        self._turn = itertools.count(1)
+        # Not each so many-th: lists of five pages that are read one after the other would always hang on the last.
+        self._chance = random.Random(1)
         self._date = (0, b"")
         self.reset()
 
@@ -196,7 +197,7 @@ class World:
             if before:
                 self._gaps[round((now - before) * 100)] += 1
         every = self._hang_every
-        if not every or next(self._turn) % every or any(number in self._stopped for number in numbers):
+        if not every or self._chance.random() >= 1 / every or any(n in self._stopped for n in numbers):
             return False
         self._counts["hung"] += 1
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -55,7 +56,7 @@ def printed(error: BaseException) -> str:
 
 @dataclass
 class PretendApi:
-    """Answers with `answer(request)`: a status, or a body; None is a connection that is cut."""
+    """Answers with `answer(request)`, awaited where that can be: a status, or a body; None is a connection that is cut."""
 
     answer: Callable[[web.Request], Any] = lambda _: 500
     asked: list[web.Request] = field(default_factory=list)
@@ -84,6 +85,8 @@ class PretendApi:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request)
         answer = self.answer(request)
+        if isawaitable(answer):
+            answer = await answer
         if isinstance(answer, web.Response):
             return answer
         if answer is None and request.transport is not None:

@@ -6,7 +6,6 @@ Loop time is moved, not waited for.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 from collections import Counter
 from datetime import timedelta
@@ -14,36 +13,13 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moved import run
 from pydantic import SecretStr
 from samples import AGENT, NOW
 
 from monitor.model import Urgency
 from monitor.ultravox import ApiSettings, Client
 from monitor.ultravox.limiter import HEAD_START, Limiter
-
-
-class MovedLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock jumps to the next timer instead of waiting for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.moved = 0.0
-
-    def time(self):
-        return self.moved
-
-    def _run_once(self):
-        if not self._ready and self._scheduled:
-            self.moved = max(self.moved, heapq.nsmallest(1, self._scheduled)[0].when())
-        super()._run_once()
-
-
-def run(work):
-    loop = MovedLoop()
-    try:
-        return loop.run_until_complete(work(loop))
-    finally:
-        loop.close()
 
 
 async def starts_of(limiter, loop, count):

@@ -24,7 +24,7 @@ from monitor.schedule import SpreadTrigger
 from monitor.simulator import Fault, FaultKind
 from monitor.store import Store
 from monitor.targets import Discovery, Watch
-from monitor.ultravox import ApiSettings, Client, UltravoxError
+from monitor.ultravox import ApiSettings, Client
 from monitor.ultravox import client as client_module
 
 INTERVAL = timedelta(seconds=30)
@@ -373,30 +373,6 @@ async def test_a_page_that_has_just_been_read_is_not_read_again(world):
     world.clock.move(seconds=0.2)  # else its batches would be seen so much later than each interval
     await world.rounds._round(AgentKey(name, agent_id))
     assert len(world.pretend.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("hangs", "seconds", "asked", "fails"),
-    [(1, 30, 2, False), (2, 30, 2, True), (3, 60, 3, True), (3, 90, 4, False)],
-)
-async def test_a_page_that_hangs_is_asked_for_once_more_at_once_and_not_an_interval_later(
-    world, hangs, seconds, asked, fails
-):
-    await world.watch("a", "b", "c")
-    await world.settle()
-    listing, calls = world.clients[0].list_batches, []
-
-    async def hanging(agent_id, **options):
-        calls.append(agent_id)
-        if len(calls) <= hangs:
-            raise UltravoxError(FailureReason.TIMEOUT, "no full answer within 10 s")
-        async for page in listing(agent_id, **options):
-            yield page
-
-    world.clients[0].list_batches = hanging
-    await world.pass_time(seconds=seconds)
-    assert len(calls) == asked
-    assert [world.status(name).failing is not None for name in "abc"] == [fails] * 3
 
 
 # Phases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC
@@ -11,7 +12,7 @@ from pretend_api import API_KEY, GOOD, SECRET, PretendApi, following, listing, p
 from samples import AGENT, NOW, batch_key
 
 from monitor.model import CallStatus, FailureReason, Observation, Throttle, ThrottleRule
-from monitor.ultravox import AgentAnswer, Client, UltravoxError
+from monitor.ultravox import AgentAnswer, Client, UltravoxError, hedge
 from monitor.ultravox import client as client_module
 
 PATH = f"/api/agents/{AGENT}/scheduled_batches"
@@ -60,6 +61,26 @@ async def test_a_list_is_read_page_by_page_to_its_end(api):
         {"pageSize": "100", "cursor": "page-1"},
         {"pageSize": "100", "cursor": "page-2"},
     ]
+
+
+async def test_a_page_that_hangs_keeps_nobody_waiting_who_stands_behind_it(api, monkeypatch):
+    monkeypatch.setattr(hedge, "LEAST", 0.05)
+    pages, hung, responses = listing([batch(1)], [batch(2)], [batch(3)]), [], []
+
+    async def answer(request):
+        if request.query.get("cursor") == "page-1" and not hung:
+            hung.append(request)
+            await asyncio.Event().wait()
+        return pages(request)
+
+    api.answer = answer
+    client = api.client(on_response=lambda *response: responses.append(response))
+    found, error = await read(client.list_batches(AGENT))
+    assert error is None
+    assert [list(page.batches) for page in found] == [[FIRST], [SECOND], [THIRD]]
+    assert len(hung) == 1
+    assert responses.count(("list_batches", 200)) == 3
+    assert responses.count(("list_batches", None)) == 1  # it was asked, and not answered
 
 
 async def test_what_is_seen_in_a_list_is_what_is_seen_of_the_batch_alone(api):

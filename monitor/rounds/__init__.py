@@ -240,12 +240,6 @@ class Rounds:
             agent.read_at = self.clock()
             started = asyncio.get_running_loop().time()
             await self._read_pages(name, account, agent, reading, pages)
-            hung = reading.failure is not None and reading.failure.reason is FailureReason.TIMEOUT
-            if (
-                hung and not agent.failures
-            ):  # once more, and not an interval later: others stand behind what hung
-                reading = Reading(agent_id)
-                await self._read_pages(name, account, agent, reading, pages)
             covered = self.looks.covered(agent.keys)
             expected = {key for key in covered if pages is None or agent.page_of.get(key, 0) < pages}
             agent.failures = 0 if reading.failure is None else agent.failures + 1

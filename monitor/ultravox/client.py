@@ -121,7 +121,8 @@ class Client:
         A batch that cannot be read spoils no other: it has its error in its place.
         """
         path = f"/api/agents/{quote(agent_id, safe='')}/scheduled_batches"
-        async for page, at, last in self._pages("list_batches", path, payload.BatchPage, urgency=urgency):
+        pages = self._pages("list_batches", path, payload.BatchPage, urgency=urgency, hedged=True)
+        async for page, at, last in pages:
             batches: dict[str, Observation | UltravoxError] = {}
             for item in page.results:
                 try:
@@ -240,11 +241,14 @@ class Client:
         *,
         urgency: Urgency,
         query: dict[str, str] | None = None,
+        hedged: bool = False,
     ) -> AsyncIterator[tuple[_Page, datetime, bool]]:
         asked = {"pageSize": str(PAGE_SIZE)} | (query or {})
         cursors: set[str] = set()
         for _ in range(MOST_PAGES):
-            answer = await self._transport.get(endpoint, path, model, urgency=urgency, query=asked)
+            answer = await self._transport.get(
+                endpoint, path, model, urgency=urgency, query=asked, hedged=hedged
+            )
             cursor = _cursor(answer.body.next)
             if answer.body.next is not None and (cursor is None or cursor in cursors):
                 raise self._transport.error(

@@ -26,6 +26,7 @@ from monitor.proxy import proxy_for
 from monitor.resolver import Resolver
 from monitor.retry_after import retry_after
 from monitor.ultravox import payload
+from monitor.ultravox.hedge import Hedge
 from monitor.ultravox.limiter import Limiter
 
 BODY_LIMIT = 8 * 1024 * 1024
@@ -103,6 +104,7 @@ class Transport:
         self._clock = clock
         self._on_response = on_response
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
+        self._hedge = Hedge()
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None  # as the environment had it when the session began
@@ -138,12 +140,23 @@ class Transport:
         *,
         urgency: Urgency,
         query: Mapping[str, str] = MappingProxyType({}),
+        hedged: bool = False,
     ) -> Answer[_Model]:
-        """The answer. All errors of asking are wrapped here, once: UltravoxError."""
-        self._asking += 1
-        try:
+        """The answer. All errors of asking are wrapped here, once: UltravoxError.
+
+        `hedged`: asked for again while it is not answered, since others wait for it.
+        """
+
+        async def ask() -> Answer[_Model]:
             await self._limiter.acquire(urgency)
             return await self._ask(endpoint, path, model, query)
+
+        self._asking += 1
+        try:
+            if not hedged:
+                return await ask()
+            await self._limiter.acquire(urgency)  # the time until its turn is not the API's
+            return await self._hedge.first(self._ask(endpoint, path, model, query), ask)
         finally:
             self._asking -= 1
             if self._retired and not self._asking:
