@@ -17,7 +17,6 @@ from test_app import Daemon
 from monitor import config, simulator
 from monitor.clock import utc_now
 from monitor.model import BatchKey, Phase, State
-from monitor.rounds.plan import AgentKey
 from monitor.simulator import Fault, FaultKind
 from monitor.ultravox import client as client_module
 from monitor.web import ReloadRefusedError
@@ -465,8 +464,9 @@ async def test_an_agent_whose_new_name_is_not_wanted_takes_its_batches_with_it(f
         await finder.look()
         assert finder.watched() == {"waits", "survey"}
         assert finder.status("survey").agent == "renewals-uk"
-        wanted = {AgentKey("main", finder.agents[name]) for name in ("Renewals-FR", "surveys")}
-        assert finder.app.rounds._readings._turns.keys() == wanted
+        wanted = {("main", finder.agents[name]) for name in ("Renewals-FR", "surveys")}
+        assert finder.app.rounds.agents.keys() == wanted
+        assert not finder.app.rounds._readings._turns  # each has one batch: their lists spare no request
 
 
 async def test_a_renamed_agent_s_batches_are_spoken_of_by_its_new_name(finder):

@@ -267,6 +267,31 @@ async def test_a_batch_alone_of_its_agent_is_asked_for_by_its_id(world):
     assert await world.pass_time(minutes=5) == {"get_batch": 10}
 
 
+async def test_a_list_of_one_batch_has_no_turn_but_two_have_and_what_is_left_of_them_is_looked_at(world):
+    await world.watch("a")
+    assert world.schedule.next_run(world.round("a")) is None
+    await world.watch("b", "c")
+    await world.settle()
+    assert await world.pass_time(minutes=5) == {"list_batches": 10}
+    await world.rounds.unwatch([world.keys["b"], world.keys["c"]])
+    assert (
+        world.schedule.next_run(world.round("a")) is not None
+    )  # the page that has covered it, until it covers it no more
+    await world.settle()
+    assert world.schedule.next_run(world.round("a")) is None
+    assert await world.pass_time(minutes=5) == {"get_batch": 10}
+    await world.watch("b")
+    await world.settle()
+    assert await world.pass_time(minutes=5) == {"list_batches": 10}
+
+
+async def test_a_batch_alone_that_discovery_looks_at_is_looked_at_next_when_discovery_is(world):
+    await world.watch_account(discovery=SLEEPY)
+    await world.pass_time(minutes=10)
+    assert world.status("sleeps").next_poll_at == world.schedule.next_run("discover:main") > world.clock()
+    assert await world.pass_time(minutes=10) == {"list_agents": 5, "list_batches": 5}
+
+
 async def test_a_batch_that_is_missing_from_its_page_is_asked_for_by_its_id(world):
     await world.watch("a", "b", "vanishes")
     await world.pass_time(minutes=9)
@@ -592,7 +617,8 @@ async def test_a_reading_that_waited_while_its_account_was_dropped_asks_nothing(
     await world.watch("a", "b", "c")
     await world.settle()
     agent_id = world.keys["a"].agent_id
-    async with world.rounds.agents["main", agent_id].reading:
+    under_way = world.rounds._under_way["main", agent_id] = asyncio.Lock()
+    async with under_way:
         waiting = asyncio.create_task(world.rounds.read("main", agent_id, None))
         await asyncio.sleep(0)
         await world.rounds.unwatch(list(world.book.watches))

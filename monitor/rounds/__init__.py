@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from monitor import cadence
 from monitor.clock import Clock
@@ -51,11 +52,13 @@ class Rounds:
         self.accounts: dict[str, AccountRounds] = {}
         self.agents: dict[tuple[str, str], AgentRounds] = {}
         self._readings = schedule.turns("round", self._round, on_skipped=self._skipped)
+        # Of the lists that are being read, or are about to be: each goes with its last user.
+        self._under_way = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self.looks = Looks(
             schedule,
             poller,
             clock=clock,
-            next_reading=lambda name, agent_id: self._readings.next_run(AgentKey(name, agent_id)),
+            next_reading=self._next_reading,
             on_gone=self._forget,
         )
         self._discovery = Explorer(self)
@@ -68,9 +71,9 @@ class Rounds:
         self.accounts[name] = account = present or AccountRounds(plan)
         before, account.plan = (present.plan if present else None), plan
         if before is not None and before.interval != plan.interval:
-            for of, agent_id in self.agents:
-                if of == name:
-                    self._arrange_round(name, agent_id)
+            for of in (AgentKey(*of) for of in self.agents if of[0] == name):
+                if self._readings.next_run(of) is not None:
+                    self._readings.every(of, plan.interval)
         every = self._schedule.every
         now_or_later = None if present and before == plan else timedelta(0)
         every(
@@ -131,6 +134,9 @@ class Rounds:
         agent = self.agent_of(watch.target.account, key.agent_id)
         new = key not in agent.keys
         agent.keys.add(key)
+        of = AgentKey(watch.target.account, key.agent_id)
+        if len(agent.keys) > 1 and self._readings.next_run(of) is None:
+            self._readings.every(of, account.plan.interval)
         if new and soon:
             self.look_soon(watch)
         else:
@@ -194,12 +200,11 @@ class Rounds:
         agent = self.agents.get((name, agent_id))
         if agent is None:
             agent = self.agents[name, agent_id] = AgentRounds()
-            self._arrange_round(name, agent_id)
         return agent
 
-    def _arrange_round(self, name: str, agent_id: str) -> None:
-        interval = self.accounts[name].plan.interval
-        self._readings.every(AgentKey(name, agent_id), interval)
+    def _next_reading(self, name: str, agent_id: str) -> datetime | None:
+        of = AgentKey(name, agent_id)
+        return self._readings.next_run(of) or self._schedule.next_run(f"discover:{name}")
 
     def _skipped(self, of: AgentKey) -> None:
         if of.account in self.book.accounts:
@@ -209,11 +214,18 @@ class Rounds:
         """Read as many pages of this agent's batches as spare more requests than they cost."""
         name, agent_id = of
         agent, now = self.agents.get(of), self.clock()
-        if agent is None or name not in self.accounts or agent.reading.locked():
+        if agent is None or name not in self.accounts:
+            return
+        if (under_way := self._under_way.get(of)) is not None and under_way.locked():
             return
         if agent.read_at is not None and timedelta(0) <= now - agent.read_at < JUST_READ:
             return  # by discovery, all of them
         pages = agent.pages
+        if pages == 0 and len(agent.keys) < 2:
+            self._readings.remove(
+                of
+            )  # a page of one batch spares no request; another one gives it its turn back
+            return
         if pages == 0:
             due = self._due(agent)
             if len(due) < 2 or (agent.try_at is not None and now < agent.try_at):
@@ -234,7 +246,9 @@ class Rounds:
     async def read(self, name: str, agent_id: str, pages: int | None) -> Reading:
         """Read the agent's batches: so many pages, or all (None); judge them, and plan the next readings."""
         agent, reading = self.agent_of(name, agent_id), Reading(agent_id)
-        async with agent.reading:
+        under_way = self._under_way.get((name, agent_id)) or asyncio.Lock()
+        self._under_way[name, agent_id] = under_way
+        async with under_way:
             if (account := self.book.accounts.get(name)) is None:
                 return reading  # dropped by a reload while this waited
             agent.read_at = self.clock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -39,7 +38,6 @@ class AgentRounds:
     keys: set[BatchKey] = field(default_factory=set)  # its watched batches
     page_of: dict[BatchKey, int] = field(default_factory=dict)  # where each was last seen, from 0
     pages: int = 0  # so many are read each interval
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     read_at: datetime | None = None  # when a reading last began
     try_at: datetime | None = None  # not before: trying whether pages would pay
     complete_at: datetime | None = None  # when the list was last read to its end
