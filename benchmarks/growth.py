@@ -17,6 +17,9 @@ SINGLE = (Size(1, 100, 1), Size(1, 1000, 1), Size(4, 1500, 1))
 LINEAR = 1.2
 """What a batch may cost at most beside what it costs among the fewest. With few, what there is once is shared by few."""
 
+TAKEN_UP = 400
+"""Batches a second that a start is given to take up, and to catch up with: what it costs is no part of what watching costs."""
+
 
 def growth(*, quick: bool) -> list[Row]:
     """Five figures for each size, on pages and by single requests."""
@@ -47,6 +50,7 @@ def _measured(subject: str, setting: Setting, fewest: float | None) -> list[Row]
     seconds = float(setting.interval.removesuffix("s"))
     with watching(setting) as scene:
         settle(setting)
+        time.sleep(setting.size.count / TAKEN_UP)
         [[cost]] = costs([(scene.daemon, scene.api)], 2 * seconds, 1)
         lasted = []
         for _ in range(3):

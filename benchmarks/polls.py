@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -90,12 +90,10 @@ def get_path(*, quick: bool) -> list[Row]:
     with (
         watching(setting) as scene,
         api(size) as other,
-        tempfile.TemporaryDirectory() as folder,
+        _bare(other, RATE, size.count) as bare,
     ):
-        options = ("-m", "benchmarks.bare", other.url, "--rate", str(RATE), "--batches", str(size.count))
-        with started(*options, log=Path(folder) / "log") as bare:
-            settle(setting)
-            ours, theirs = costs([(scene.daemon, scene.api), (bare, other)], *((3, 2) if quick else (30, 3)))
+        settle(setting)
+        ours, theirs = costs([(scene.daemon, scene.api), (bare, other)], *((3, 2) if quick else (30, 3)))
     subject = f"get path: {size.count:,} batches each {setting.interval}, one request for each"
     peer = "bare aiohttp loop, paced alike"
     return [
@@ -127,8 +125,11 @@ def _pages(setting: Setting, *api_options: str, quick: bool, stretches: int = 1)
             other = stack.enter_context(api(Size(1, collectd.URLS, 1)))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             sides.append((stack.enter_context(collectd.polling(program, other.url, folder)), other))
+        lists, other = setting.size.accounts * setting.size.agents, stack.enter_context(api(setting.size))
+        rate = lists / float(setting.interval.removesuffix("s"))
+        sides.append((stack.enter_context(_bare(other, rate, lists, "--pages")), other))
         settle(setting)
-        ours, *theirs = costs(sides, *((3, 2) if quick else (60, stretches)))
+        ours, *theirs, bottom = costs(sides, *((3, 2) if quick else (60, stretches)))
     peer, its = f"collectd: not installed ({collectd.INSTALL})", None
     if theirs and not all(one.batches for one in theirs[0]):
         peer = f"collectd: does not poll ({collectd.INSTALL})"
@@ -136,8 +137,18 @@ def _pages(setting: Setting, *api_options: str, quick: bool, stretches: int = 1)
         peer, its = f"collectd curl_json, per poll of {collectd.URLS} a second", middle(theirs[0], _each)
     return [
         Row(subject, "CPU per observed batch", middle(ours, _each), "µs", peer, its, 0.5),
+        Row(subject, "the same pages read by a bare loop: the floor", middle(bottom, _each), "µs", peer, its),
         *_beside(subject, ours),
     ]
+
+
+@contextlib.contextmanager
+def _bare(other: Running, rate: float, agents: int, *options: str) -> Iterator[Running]:
+    pace = ("--rate", str(rate), "--agents", str(agents))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with started("-m", "benchmarks.bare", other.url, *pace, *options, log=log) as bare:
+            yield bare
 
 
 def _beside(subject: str, ours: list[Cost]) -> list[Row]:

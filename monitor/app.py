@@ -142,6 +142,7 @@ class App:
         self.schedule.start()
         self.schedule.every("prune", PRUNE_EVERY, self._prune)
         await self._begin(self._ours(config))
+        self._serving.open()  # not before: the first scrape has all that is watched
         self.heartbeat.use(config.heartbeat)
         self._spawn(self.handover.run(self._arrived))
         self._spawn(self.reload.watch_files())

@@ -141,6 +141,7 @@ async def opened(given=None, *, daemon=None, **settings):
         Instruments(endpoints=(), send_failures=(), now=NOW),
         web.Access() if given is None else access(given),
     )
+    serving.open()
     door = Door(serving, daemon)
     serving._guard._passwords._clock = lambda: door.now
     try:

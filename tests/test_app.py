@@ -135,6 +135,26 @@ async def test_it_polls_at_once_and_is_ready_when_every_batch_was_tried(daemon):
             assert "one" in await answer.text()
 
 
+async def test_who_asks_while_it_starts_is_answered_when_all_is_watched(daemon, monkeypatch):
+    begin, waiting = App._begin, []
+
+    async def asked_before(app, accounts):
+        port = app._serving.addresses[0][1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+        waiting.append((reader, writer))
+        for _ in range(100):  # as often as one who is let in needs, and more
+            await asyncio.sleep(0)
+        await begin(app, accounts)
+
+    monkeypatch.setattr(App, "_begin", asked_before)
+    async with daemon.running():
+        [(reader, writer)] = waiting
+        found = await reader.read()
+        writer.close()
+        assert found.count(b"\nultravox_batch_info{") == 2
+
+
 async def test_a_good_reload_adds_drops_and_keeps(daemon):
     async with daemon.running():
         await daemon.until(daemon.app.surface.ready)

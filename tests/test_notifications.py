@@ -60,6 +60,7 @@ class Desk:
         self.delivery._turns.session = aiohttp.ClientSession()
         self.delivery._employ = lambda queue: None
         self.runner = await web.serve(web.Settings("127.0.0.1", 0), self.surface, self.instruments)
+        self.runner.open()
         self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
 
     async def close(self) -> None:

@@ -398,6 +398,7 @@ class Monitor:
                     )
                     self.book.statuses[key] = self.book.statuses[key].due(self.clock() + timedelta(minutes=1))
         self.runner = await web.serve(web.Settings("127.0.0.1", 0), self.surface, self.instruments)
+        self.runner.open()
         self.session = aiohttp.ClientSession(f"http://127.0.0.1:{self.runner.addresses[0][1]}")
 
     async def close(self) -> None:

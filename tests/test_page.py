@@ -53,6 +53,7 @@ async def ask(daemon):
     """To ask for a path; the answer is its status, headers and body."""
     instruments = Instruments(endpoints=(), send_failures=(), now=NOW)
     runner = await web.serve(web.Settings("127.0.0.1", 0), daemon, instruments)
+    runner.open()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
 
         async def ask(path, **options):

@@ -77,6 +77,7 @@ def daemon():
 async def client(daemon):
     instruments = Instruments(endpoints=(), send_failures=(), now=NOW)
     runner = await web.serve(web.Settings("127.0.0.1", 0), daemon, instruments)
+    runner.open()
     port = runner.addresses[0][1]
     plainly = {"Accept-Encoding": "identity"}
     base = f"http://127.0.0.1:{port}"

@@ -68,7 +68,7 @@ class Connections:
         self.addresses: list[Any] = []  # the names of the sockets that listen
 
     async def listen(self, host: str | None, port: int) -> None:
-        """Accept from now on. OSError when the address cannot be had."""
+        """Have the address; who comes waits until `open`. OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
         # asyncio knows which sockets a host and a port mean; it is not to accept on them.
         bound = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
@@ -79,6 +79,9 @@ class Connections:
             self._sockets.append(listening)
             self.addresses.append(listening.getsockname())
         bound.close()
+
+    def open(self) -> None:
+        """Accept from now on."""
         self._accepting = [asyncio.create_task(self._accept(listening)) for listening in self._sockets]
 
     def use(self, tls: Tls | None) -> None:

@@ -59,6 +59,10 @@ class Serving:
         """The sockets' names."""
         return self._connections.addresses
 
+    def open(self) -> None:
+        """Answer from now on, those first who have come before."""
+        self._connections.open()
+
     def use(self, access: Access) -> None:
         """A web configuration that was read anew holds from now on; who is connected stays."""
         self._guard.use(access)
@@ -160,7 +164,7 @@ async def _answered(
 async def serve(
     settings: Settings, surface: Surface, instruments: Instruments, access: Access | None = None
 ) -> Serving:
-    """Listen, until `cleanup()`. OSError when the address cannot be had."""
+    """Have the address, answer from `open()` on, until `cleanup()`. OSError when the address cannot be had."""
     access = access or Access()
     guard = Guard(
         access,
