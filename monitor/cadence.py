@@ -54,7 +54,7 @@ def look(status: Status, rules: Rules, now: datetime) -> Look:
         steps = min(status.failing.not_found - GONE_AFTER, 16)
         return Look(min(rules.interval * 2**steps, max(LONGEST_GONE, rules.interval)))
     if progress is None or status.failing is not None:
-        return _each(rules.interval)
+        return each(rules.interval)
     seen, ours = progress.last, (status.last_success_at or now) - progress.last.at
     if seen.ended_at is not None:
         return _after_the_end(status, rules, seen.ended_at + ours, now)
@@ -65,13 +65,13 @@ def look(status: Status, rules: Rules, now: datetime) -> Look:
         closes = seen.window_end + ours
         closing = _closing(rules.interval)
         if closes - closing <= now <= closes + closing / CLOSELY:
-            return _each(max(_MOMENT, rules.interval / CLOSELY))
-    return _each(rules.interval)
+            return each(max(_MOMENT, rules.interval / CLOSELY))
+    return each(rules.interval)
 
 
 @lru_cache(maxsize=64)
-def _each(interval: timedelta) -> Look:
-    """One for all: there are as many intervals as the configuration names."""
+def each(interval: timedelta) -> Look:
+    """One for all batches: there are as many intervals as the configuration names."""
     return Look(interval)
 
 

@@ -403,6 +403,23 @@ async def test_a_page_that_has_just_been_read_is_not_read_again(world):
 # Phases
 
 
+async def test_pages_that_come_together_are_judged_one_for_each_turn_of_the_loop(world, monkeypatch):
+    order = []
+
+    async def judged(*_):
+        order.append("page")
+
+    async def others():
+        while order.count("page") < 5:
+            order.append("others")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(world.rounds.looks, "take", judged)
+    await asyncio.gather(others(), *(world.rounds.take("main", {}, 0.0) for _ in range(5)))
+    assert order.count("page") == 5
+    assert "page page" not in " ".join(order)
+
+
 async def test_a_batch_that_waits_is_looked_at_seldom_and_right_when_its_window_opens(world):
     await world.watch("waits")
     await world.settle()
@@ -596,6 +613,41 @@ async def test_what_only_discovery_looks_at_is_not_missed_on_pages_that_it_is_no
     await world.rounds._round(world.round("runs"))
     assert world.status("runs").failing.count == 1
     assert world.status("waits-long").failing is None
+
+
+ADOPTED = ("a", "b", "runs", "lone", "waits-long")
+
+
+async def adopt(world):
+    """As after a restart: what discovery had found is watched before its list is read."""
+    await world.watch_account(discovery=Discovery())
+    for name in ADOPTED:
+        world.rounds.watch(Discovery().watch("main", world.keys[name]), found=True, soon=False)
+    assert [world.schedule.next_run(world.job(name)) for name in ADOPTED] == [None] * 5
+    assert {world.status(name).next_poll_at for name in ADOPTED} == {world.clock()}
+
+
+async def test_what_was_found_before_a_restart_is_looked_at_by_the_first_reading_and_by_no_request_of_its_own(
+    world,
+):
+    await adopt(world)
+    asked = await world.pass_time(seconds=1)
+    assert (asked["list_agents"], asked["get_batch"]) == (1, 0)
+    assert all(world.status(name).progress for name in ADOPTED)
+    assert all(world.status(name).next_poll_at > world.clock() for name in ADOPTED)
+    await world.settle()
+    assert all(world.age(name) <= INTERVAL for name in ("a", "b", "runs", "lone"))
+
+
+@pytest.mark.parametrize("endpoint", ["list_agents", "list_batches"])
+async def test_what_was_found_before_a_restart_is_looked_at_by_itself_where_the_lists_cannot_be_read(
+    world, endpoint
+):
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint=endpoint))
+    await adopt(world)
+    await world.settle()
+    assert all(world.status(name).progress for name in ADOPTED)
+    assert all(world.age(name) <= INTERVAL for name in ("a", "b", "runs", "lone"))
 
 
 async def test_a_name_that_is_not_known_yet_drops_nothing(world):

@@ -125,19 +125,18 @@ class Book:
         record = self._remembered.pop(key, None)
         progress = record.progress if record else None
         failing = record.failing if record else None
-        self.statuses[key] = self.named(
-            Status(
-                target=watch.target,
-                batch=watch.target.name or key.batch_id[:8],
-                agent=watch.target.agent_name or key.agent_id[:8],
-                assessment=evaluate.assess(progress, failing, watch.rules),
-                progress=progress,
-                failing=failing,
-                last_success_at=record.last_success_at if record else None,
-                outcomes=record.outcomes if record else None,
-                alerts=record.alerts if record else (),
-                changes=record.changes if record else (),
-            )
+        batch, agent = self.names(watch.target, progress)
+        self.statuses[key] = Status(
+            target=watch.target,
+            batch=batch,
+            agent=agent,
+            assessment=evaluate.assess(progress, failing, watch.rules),
+            progress=progress,
+            failing=failing,
+            last_success_at=record.last_success_at if record else None,
+            outcomes=record.outcomes if record else None,
+            alerts=record.alerts if record else (),
+            changes=record.changes if record else (),
         )
         if account := self.accounts.get(watch.target.account):
             account.note_throttle(self.statuses[key])

@@ -54,6 +54,7 @@ class Rounds:
         self._readings = schedule.turns("round", self._round, on_skipped=self._skipped)
         # Of the lists that are being read, or are about to be: each goes with its last user.
         self._under_way = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
+        self._turnstile = asyncio.Lock()
         self.looks = Looks(
             schedule,
             poller,
@@ -124,7 +125,7 @@ class Rounds:
         return {key: discovery.watch(name, key) for key in self.book.remembered(name)}
 
     def watch(self, watch: Watch, *, found: bool, soon: bool = True) -> None:
-        """Look at this batch from now on. `soon`: look at it before its first turn comes."""
+        """Look at this batch from now on. `soon`: before its first turn comes; else discovery is about to look at it."""
         key, account = watch.key, self.accounts[watch.target.account]
         present = self.book.watches.get(key)
         if present is not None and present.target.account != watch.target.account:
@@ -137,10 +138,12 @@ class Rounds:
         of = AgentKey(watch.target.account, key.agent_id)
         if len(agent.keys) > 1 and self._readings.next_run(of) is None:
             self._readings.every(of, account.plan.interval)
-        if new and soon:
+        if not new:
+            self.looks.again(key)
+        elif soon:
             self.look_soon(watch)
         else:
-            self.looks.again(key)
+            self.looks.expect(key, account.plan.interval)
 
     def look_soon(self, watch: Watch) -> None:
         """Not after an interval, but not faster than the account may ask either."""
@@ -296,6 +299,9 @@ class Rounds:
 
     async def take(self, name: str, seen: Mapping[BatchKey, Seen], started: float) -> None:
         """Judge what this account has seen of batches, of those that it still watches."""
+        # A page takes some ten milliseconds. One for each turn of the loop: whoever asks us something comes between.
+        async with self._turnstile:
+            await asyncio.sleep(0)
         watches = self.book.watches
         own = {
             key: one
@@ -319,6 +325,8 @@ class Rounds:
         account = self.accounts.get(name)
         if account is None:
             return  # dropped while its list was read
+        if agent.read_at is None and not account.failing:
+            return  # its list is about to be read for the first time
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
         if agent.failures >= LIST_FAILURES:  # single gets may work where the list does not

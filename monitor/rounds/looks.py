@@ -46,9 +46,14 @@ class Looks:
     def begin(self, key: BatchKey, first_after: timedelta) -> None:
         """Look for the first time so long from now, then as its state asks for."""
         interval = self._book.watches[key].rules.interval
-        self._looks[key] = Look(interval)
+        self._looks[key] = cadence.each(interval)
         self._intervals[key] = interval
         self._turns.every(key, interval, first_after=first_after)
+
+    def expect(self, key: BatchKey, interval: timedelta) -> None:
+        """A page is about to show it for the first time; until one has been read, no other look is due."""
+        self._covered[key] = interval
+        self._book.statuses[key] = self._book.statuses[key].due(self._clock())
 
     def again(self, key: BatchKey) -> None:
         """Give the batch the turns that its state asks for now."""
