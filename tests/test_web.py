@@ -101,6 +101,23 @@ async def test_metrics_are_gzipped_for_those_who_can_take_it_and_plain_for_other
     assert b"ultravox_batch_completion_ratio" in body
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("gzip; q=1.0, identity", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, deflate", False),
+        ("x-gzip-not", False),
+        ("", False),
+    ],
+)
+async def test_gzip_is_for_those_who_name_it_and_do_not_refuse_it(client, accepted, packed):
+    _, headers, _ = await ask(client, "/metrics", headers={"Accept-Encoding": accepted})
+    assert (headers.get("Content-Encoding") == "gzip") is packed
+
+
 @pytest.mark.parametrize("path", ["/", "/api/v1/batches", "/static/page.css"])
 async def test_what_is_long_is_gzipped_where_the_loop_does_not_wait_for_it(client, daemon, monkeypatch, path):
     threads, usual = [], gzip.compress

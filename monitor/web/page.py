@@ -147,11 +147,18 @@ async def favicon(_: web.Request) -> web.Response:
     return web.Response(body=found.content, content_type=found.content_type)
 
 
+def takes_gzip(request: web.Request) -> bool:
+    """Whether the client can take gzip: it names it, and not with a weight of 0 (RFC 9110, 12.5.3)."""
+    accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().replace(" ", "").split(",")
+    weights = {coding: weight for coding, _, weight in (one.partition(";q=") for one in accepted)}
+    return "gzip" in weights and weights["gzip"] not in {"0", "0.0", "0.00", "0.000"}
+
+
 async def compressed(request: web.Request, response: web.Response) -> web.Response:
     """The same, gzipped where that is worth it and the client can take it; on another thread, for it may be long."""
     response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-    body, accepted = response.body, request.headers.get(hdrs.ACCEPT_ENCODING, "")
-    if isinstance(body, bytes) and len(body) >= _GZIP_FROM and "gzip" in accepted:
+    body = response.body
+    if isinstance(body, bytes) and len(body) >= _GZIP_FROM and takes_gzip(request):
         response.body = await asyncio.to_thread(gzip.compress, body, 6, mtime=0)
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     return response

@@ -192,7 +192,7 @@ async def serve(
 async def _metrics(
     surface: Surface, instruments: Instruments, scrapes: ThreadPoolExecutor, request: web.Request
 ) -> web.Response:
-    compressed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    compressed = page.takes_gzip(request)
     body, content_type = pieces(
         surface.snapshot(), instruments, accept=request.headers.get(hdrs.ACCEPT, ""), compressed=compressed
     )
