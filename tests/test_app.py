@@ -173,7 +173,7 @@ async def test_a_good_reload_adds_drops_and_keeps(daemon):
         assert await daemon.metric('ultravox_monitor_polls_total{account="other"}') is None
         jobs = {job.id for job in daemon.app.schedule._scheduler.get_jobs()}
         assert jobs == {"canary", "outcomes:main", "probe:main", "prune", "tick"}
-        assert {key.account for key in daemon.app.rounds._readings._turns} == {"main"}
+        assert {key.account for key in daemon.app.rounds.lists._turns._turns} == {"main"}
         assert daemon.app.rounds.looks._turns._turns.keys() <= daemon.app.book.watches.keys()
 
 

@@ -465,8 +465,8 @@ async def test_an_agent_whose_new_name_is_not_wanted_takes_its_batches_with_it(f
         assert finder.watched() == {"waits", "survey"}
         assert finder.status("survey").agent == "renewals-uk"
         wanted = {("main", finder.agents[name]) for name in ("Renewals-FR", "surveys")}
-        assert finder.app.rounds.agents.keys() == wanted
-        assert not finder.app.rounds._readings._turns  # each has one batch: their lists spare no request
+        assert finder.app.rounds.lists.agents.keys() == wanted
+        assert not finder.app.rounds.lists._turns._turns  # each has one batch: their lists spare no request
 
 
 async def test_a_renamed_agent_s_batches_are_spoken_of_by_its_new_name(finder):

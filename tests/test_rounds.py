@@ -18,7 +18,8 @@ from monitor.evaluate import Rules
 from monitor.metrics import Instruments
 from monitor.model import BatchKey, FailureReason, State, Target
 from monitor.poller import Book, Poller
-from monitor.rounds import TRY_LISTING_EVERY, Plan, Rounds
+from monitor.rounds import Plan, Rounds
+from monitor.rounds.lists import TRY_LISTING_EVERY
 from monitor.rounds.plan import AgentKey
 from monitor.schedule import SpreadTrigger
 from monitor.simulator import Fault, FaultKind
@@ -390,13 +391,13 @@ async def test_a_page_that_has_just_been_read_is_not_read_again(world):
     await world.watch("a", "b", "c")
     await world.settle()
     name, agent_id = "main", world.keys["a"].agent_id
-    await world.rounds.read(name, agent_id, None)
+    await world.rounds.lists.read(name, agent_id, None)
     world.clock.move(seconds=0.9)
     world.pretend.requests.clear()
-    await world.rounds._round(AgentKey(name, agent_id))
+    await world.rounds.lists.turn(AgentKey(name, agent_id))
     assert not world.pretend.requests
     world.clock.move(seconds=0.2)  # else its batches would be seen so much later than each interval
-    await world.rounds._round(AgentKey(name, agent_id))
+    await world.rounds.lists.turn(AgentKey(name, agent_id))
     assert len(world.pretend.requests) == 1
 
 
@@ -415,7 +416,7 @@ async def test_pages_that_come_together_are_judged_one_for_each_turn_of_the_loop
             await asyncio.sleep(0)
 
     monkeypatch.setattr(world.rounds.looks, "take", judged)
-    await asyncio.gather(others(), *(world.rounds.take("main", {}, 0.0) for _ in range(5)))
+    await asyncio.gather(others(), *(world.rounds.lists.take("main", {}, 0.0) for _ in range(5)))
     assert order.count("page") == 5
     assert "page page" not in " ".join(order)
 
@@ -516,7 +517,7 @@ async def test_what_an_account_sees_of_a_batch_that_has_just_left_it_counts_for_
     world.clients[0].list_batches = left_meanwhile
     await world.pass_time(seconds=30)
     world.clock.move(seconds=20)
-    await world.rounds._round(world.round("a"))
+    await world.rounds.lists.turn(world.round("a"))
     assert world.age("a") == timedelta(0)
     assert world.age("b") > timedelta(0)
     assert world.polls("second") == world.asked("b")
@@ -610,7 +611,7 @@ async def test_what_only_discovery_looks_at_is_not_missed_on_pages_that_it_is_no
     assert asked["get_batch"] == 0
     assert asked["list_batches"] <= 8 + 2 * 2
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
-    await world.rounds._round(world.round("runs"))
+    await world.rounds.lists.turn(world.round("runs"))
     assert world.status("runs").failing.count == 1
     assert world.status("waits-long").failing is None
 
@@ -669,9 +670,9 @@ async def test_a_reading_that_waited_while_its_account_was_dropped_asks_nothing(
     await world.watch("a", "b", "c")
     await world.settle()
     agent_id = world.keys["a"].agent_id
-    under_way = world.rounds._under_way["main", agent_id] = asyncio.Lock()
+    under_way = world.rounds.lists._under_way["main", agent_id] = asyncio.Lock()
     async with under_way:
-        waiting = asyncio.create_task(world.rounds.read("main", agent_id, None))
+        waiting = asyncio.create_task(world.rounds.lists.read("main", agent_id, None))
         await asyncio.sleep(0)
         await world.rounds.unwatch(list(world.book.watches))
         world.rounds.unwatch_account("main")
@@ -764,6 +765,16 @@ async def test_a_deleted_agent_s_batches_are_looked_at_by_themselves(world):
     assert world.asked("sleeps") == 4
 
 
+async def test_what_was_found_before_a_restart_is_looked_at_by_itself_where_its_agent_is_deleted(world):
+    routes = world.pretend._api._routes
+    routes["list_agents"] = lambda asked: {"next": None, "previous": None, "results": [], "total": 0}
+    await adopt(world)
+    await world.settle()
+    assert all(world.status(name).progress for name in ADOPTED)
+    assert (await world.pass_time(minutes=5))["get_batch"] >= 20
+    assert all(world.age(name) <= INTERVAL for name in ("a", "b", "runs", "lone"))
+
+
 async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
     """Between its end in the book and the end of its jobs, its agent's pages may be read."""
     await world.watch_account(discovery=DISCOVERY)
@@ -777,10 +788,10 @@ async def test_a_batch_that_is_being_closed_is_in_nobody_s_way(world):
 
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="list_batches"))
     await world.book.unwatch(closing)
-    await world.rounds.read("main", world.keys["runs"].agent_id, None)
+    await world.rounds.lists.read("main", world.keys["runs"].agent_id, None)
     world.pretend.clear_faults()
     world.spoil_list(without)
-    assert (await world.rounds.read("main", world.keys["runs"].agent_id, None)).quiet
+    assert (await world.rounds.lists.read("main", world.keys["runs"].agent_id, None)).quiet
     assert world.age("runs-too") == timedelta(0)
 
 
@@ -849,10 +860,10 @@ async def test_a_reading_that_is_cancelled_leaves_nothing_behind(world, monkeypa
     async def take(*_):
         await forever.wait()
 
-    monkeypatch.setattr("monitor.rounds.Reading.read", pages)
-    monkeypatch.setattr(world.rounds, "take", take)
+    monkeypatch.setattr("monitor.rounds.lists.Reading.read", pages)
+    monkeypatch.setattr(world.rounds.lists, "take", take)
     before = asyncio.all_tasks()
-    reading = asyncio.create_task(world.rounds.read("main", world.keys["a"].agent_id, None))
+    reading = asyncio.create_task(world.rounds.lists.read("main", world.keys["a"].agent_id, None))
     await begun.wait()
     reading.cancel()
     await asyncio.wait({reading})

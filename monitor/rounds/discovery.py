@@ -1,6 +1,6 @@
 """Discovery: which agents there are, and which of their batches are to be watched.
 
-It reads lists through its host, the rounds, and says what to watch and what to drop. Which batches that
+It reads lists through its host's, the rounds', and says what to watch and what to drop. Which batches that
 are is targets.py's to say.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
@@ -16,8 +16,9 @@ from monitor import targets
 from monitor.clock import Clock
 from monitor.conditions import FORGET_GONE_AFTER
 from monitor.model import BatchKey, DiscoveryStatus, Observation, State
-from monitor.poller import Book, Seen
+from monitor.poller import Book
 from monitor.rounds.listing import Reading
+from monitor.rounds.lists import Lists
 from monitor.rounds.looks import Looks
 from monitor.rounds.plan import AccountRounds, AgentRounds
 from monitor.targets import Discovery, Watch
@@ -30,19 +31,14 @@ class Host(Protocol):
     """What discovery needs of the rounds."""
 
     accounts: dict[str, AccountRounds]
-    agents: dict[tuple[str, str], AgentRounds]
     book: Book
     clock: Clock
     looks: Looks
+    lists: Lists
 
     def watch(self, watch: Watch, *, found: bool, soon: bool = True) -> None: ...
     async def unwatch(self, keys: Iterable[BatchKey]) -> None: ...
     def look_soon(self, watch: Watch) -> None: ...
-    async def read(self, name: str, agent_id: str, pages: int | None) -> Reading: ...
-    async def take(self, name: str, seen: Mapping[BatchKey, Seen], started: float) -> None: ...
-    def agent_of(self, name: str, agent_id: str) -> AgentRounds: ...
-    def replan_all(self, name: str) -> None: ...
-    def forget_idle_agents(self, name: str) -> None: ...
 
 
 class Explorer:
@@ -85,8 +81,8 @@ class Explorer:
         await self._host.unwatch(
             [key for key in account.found if key.agent_id in unwanted or self._long_gone(key, discovery)]
         )
-        self._host.forget_idle_agents(name)
-        self._host.replan_all(name)
+        self._host.lists.forget_idle(name)
+        self._host.lists.replan_all(name)
         results = await asyncio.gather(*(self._explore(name, agent_id) for agent_id in wanted))
         if account.failing and all(results):
             logger.info("discovery succeeds again", extra={"account": name})
@@ -101,8 +97,10 @@ class Explorer:
             return
         self.tried.add(name)
         if changed:
-            self._host.replan_all(name)
-        for key in (account.found & self._host.book.watches.keys()) - self._host.looks.attempted:
+            self._host.lists.replan_all(name)
+        missed = (account.found & self._host.book.watches.keys()) - self._host.looks.attempted
+        self._host.looks.cover({}, missed)  # no page is going to show them
+        for key in missed:
             self._host.look_soon(self._host.book.watches[key])
 
     def _long_gone(self, key: BatchKey, discovery: Discovery) -> bool:
@@ -120,12 +118,12 @@ class Explorer:
         for _ in range(2):
             if name not in self._host.accounts:
                 return False
-            reading = await self._host.read(name, agent_id, None)
+            reading = await self._host.lists.read(name, agent_id, None)
             if reading.failure is not None:
                 return False
             if reading.quiet:
                 break
-        if (agent := self._host.agents.get((name, agent_id))) is not None:
+        if (agent := self._host.lists.agents.get((name, agent_id))) is not None:
             agent.complete_at = self._host.clock()
         return True
 
@@ -152,7 +150,7 @@ class Explorer:
         for key in found.added:
             self._host.watch(discovery.watch(name, key), found=True, soon=False)
         await self._host.unwatch(found.dropped)
-        await self._host.take(name, {key: listed[key] for key in found.added}, started)
+        await self._host.lists.take(name, {key: listed[key] for key in found.added}, started)
         if found.added or found.dropped:
             fields = {"account": name, "agent": self._host.book.agent_names.get(reading.agent_id)}
             logger.info(
@@ -173,14 +171,14 @@ class Explorer:
         account.over_limit = over > 0
 
     def _over_limit(self, name: str) -> int:
-        return sum(agent.over_limit for (of, _), agent in self._host.agents.items() if of == name)
+        return sum(agent.over_limit for (of, _), agent in self._host.lists.agents.items() if of == name)
 
     def _complete_at(self, name: str) -> datetime | None:
         """When the least recently read of the account's agents was read to its end. None: one never was."""
         wanted = self._host.accounts[name].wanted
         if wanted is None:
             return None
-        agents = (self._host.agents.get((name, agent_id)) for agent_id in wanted)
+        agents = (self._host.lists.agents.get((name, agent_id)) for agent_id in wanted)
         found = [agent.complete_at if agent else None for agent in agents]
         if any(at is None for at in found):
             return None
