@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -133,14 +132,6 @@ class App:
 
     async def start(self) -> None:
         """Bring everything up. StoreError, ShardError or OSError when the state file, the shard or the address cannot be had."""
-        gc.disable()  # ten thousand batches come up, none of them garbage: to look for it takes a fifth of the time
-        try:
-            await self._come_up()
-        finally:
-            gc.freeze()
-            gc.enable()
-
-    async def _come_up(self) -> None:
         config = self.reload.config
         contents = await self.store.open()
         self.handover.begin((account.name for account in config.accounts), contents)

@@ -16,8 +16,9 @@ from test_app import Daemon
 
 from monitor import config, simulator
 from monitor.clock import utc_now
-from monitor.model import BatchKey, Phase, State
+from monitor.model import BatchKey, FailureReason, Phase, State
 from monitor.simulator import Fault, FaultKind
+from monitor.ultravox import UltravoxError
 from monitor.ultravox import client as client_module
 from monitor.web import ReloadRefusedError
 
@@ -125,6 +126,34 @@ async def finder(tmp_path):
 
 def said(caplog, text):
     return [record for record in caplog.records if record.getMessage() == text]
+
+
+@pytest.mark.parametrize("changed", [{}, {"max_batches": 500}])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_reload_while_agents_are_listed_does_not_lose_the_first_discovery(
+    finder, monkeypatch, changed, fails
+):
+    listing, begun, held = client_module.Client.list_agents, asyncio.Event(), asyncio.Event()
+
+    async def first_is_held(client):
+        if not begun.is_set():
+            begun.set()
+            await held.wait()
+            if fails:
+                raise UltravoxError(FailureReason.TIMEOUT, "no full answer within 10 s")
+        return await listing(client)
+
+    monkeypatch.setattr(client_module.Client, "list_agents", first_is_held)
+    async with Daemon.running(finder):
+        await begun.wait()
+        finder.discover(**changed, interval="59m" if changed else "1h")
+        await finder.app.surface.reload()
+        held.set()
+        if fails and not changed:  # the same plan: it has been tried, and the interval goes on
+            await finder.until(finder.app.surface.ready)
+            await finder.look()
+        await finder.until(lambda: finder.watched() >= KEPT)
+        await finder.until(finder.app.surface.ready)
 
 
 # What is found

@@ -71,33 +71,71 @@ def test_what_fails_at_once_is_not_asked_again():
     assert len(api.asked_at) == 1
 
 
-def test_a_failure_waits_for_those_that_are_under_way():
-    api = Api((LEAST + 0.1, OSError("broke off")), (0.3, None))
-    assert run(lambda _: first(api)) == 1
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_refusal_is_an_answer_whichever_is_refused(which):
+    """Not waited out: the other may stand in a line that a refusal has stopped."""
+    answers = [(LEAST + 0.1, OSError("too many")), (NEVER, None)]
+    if which:
+        answers = [(NEVER, None), (0.1, OSError("too many"))]
+    api = Api(*answers)
+
+    async def work(loop):
+        with pytest.raises(OSError, match="too many"):
+            await first(api)
+        assert loop.time() == pytest.approx(LEAST + 0.1)
+
+    run(work)
+    assert (len(api.asked_at), api.given_up) == (2, [1 - which])
 
 
-def test_where_all_fail_the_first_failure_is_told():
-    api = Api((LEAST + 0.1, OSError("first")), (0.3, OSError("second")), (0.0, OSError("third")))
-    with pytest.raises(OSError, match="first"):
-        run(lambda _: first(api))
-    assert (
-        len(api.asked_at) == 2
-    )  # after a failure nobody else is asked while one is under way that may answer
+@pytest.mark.parametrize("which", [0, 1])
+def test_of_two_that_come_together_the_good_one_counts(which):
+    fails = OSError("refused")
+    api = Api((2 * LEAST, fails if which else None), (LEAST, None if which else fails))
+    assert run(lambda _: first(api)) == which
 
 
 def test_no_outage_makes_more_than_so_many_again_at_once():
-    apis, hedge = [Api(), Api()], Hedge()
+    apis, hedge = [Api() for _ in range(MOST + 2)], Hedge()
 
     async def work(_):
         tasks = [asyncio.create_task(first(api, hedge)) for api in apis]
         await asyncio.sleep(100 * LEAST)
-        assert sum(len(api.asked_at) for api in apis) == 2 + MOST
+        assert sorted(len(api.asked_at) for api in apis) == [1, 1] + MOST * [2]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        assert sum(len(api.given_up) for api in apis) == 2 + MOST
+        assert sum(len(api.given_up) for api in apis) == 2 * MOST + 2
         later = Api((NEVER, None), (0.0, None))
         assert await first(later, hedge) == 1  # what was given up counts no more
+
+    run(work)
+
+
+def test_who_could_not_be_asked_twice_is_when_there_is_room():
+    apis, hedge = [Api((10 * LEAST, None), (NEVER, None)) for _ in range(MOST)], Hedge()
+    waits = Api((NEVER, None), (0.0, None))
+
+    async def work(loop):
+        tasks = [asyncio.create_task(first(api, hedge)) for api in apis]
+        await asyncio.sleep(0.1)
+        assert await first(waits, hedge) == 1
+        assert loop.time() >= 10 * LEAST
+        await asyncio.wait(tasks)
+
+    run(work)
+
+
+def test_only_the_first_request_tells_how_long_answers_take():
+    """The time of the other has a wait in it, for patience and maybe for its turn."""
+
+    async def work(_):
+        hedge = Hedge()
+        for _ in range(5):
+            assert await first(Api((NEVER, None), (300.0, None)), hedge) == 1
+        hangs = Api((NEVER, None), (0.0, None))
+        await first(hangs, hedge)
+        assert hangs.asked_at[1] - hangs.asked_at[0] == pytest.approx(LEAST)
 
     run(work)
 
@@ -119,10 +157,10 @@ def test_an_api_that_becomes_slow_is_learnt():
     async def work(_):
         hedge, asked = Hedge(), []
         for _ in range(40):
-            api = Api((2.0, None), (2.0, None), (2.0, None))
+            api = Api((2.0, None), (2.0, None))
             await first(api, hedge)
             asked.append(len(api.asked_at))
-        assert asked[0] == 1 + MOST
+        assert asked[0] == 2
         assert asked[-10:] == [1] * 10
 
     run(work)

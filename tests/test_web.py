@@ -109,6 +109,7 @@ async def test_metrics_are_gzipped_for_those_who_can_take_it_and_plain_for_other
         ("gzip; q=1.0, identity", True),
         ("gzip;q=0", False),
         ("gzip; q=0.000, deflate", False),
+        ("gzip;q=0.", False),
         ("x-gzip-not", False),
         ("", False),
     ],

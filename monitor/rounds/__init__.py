@@ -103,7 +103,10 @@ class Rounds:
         return {key: discovery.watch(name, key) for key in self.book.remembered(name)}
 
     def watch(self, watch: Watch, *, found: bool, soon: bool = True) -> None:
-        """Look at this batch from now on. `soon`: before its first turn comes; else discovery is about to look at it."""
+        """Look at this batch from now on.
+
+        `soon`: within an interval. Else its own turn comes an interval later: a page that shows it is about to be read.
+        """
         key, account = watch.key, self.accounts[watch.target.account]
         present = self.book.watches.get(key)
         if present is not None and present.target.account != watch.target.account:
@@ -115,7 +118,8 @@ class Rounds:
         elif soon:
             self.look_soon(watch)
         else:
-            self.looks.expect(key, account.plan.interval)
+            interval = watch.rules.interval
+            self.looks.begin(key, interval + spread(str(key), interval))
 
     def look_soon(self, watch: Watch) -> None:
         """Not after an interval, but not faster than the account may ask either."""

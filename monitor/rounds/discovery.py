@@ -1,6 +1,6 @@
 """Discovery: which agents there are, and which of their batches are to be watched.
 
-It reads lists through its host's, the rounds', and says what to watch and what to drop. Which batches that
+It reads the lists of its host, the rounds, and says what to watch and what to drop. Which batches that
 are is targets.py's to say.
 """
 
@@ -54,7 +54,7 @@ class Explorer:
 
     async def run(self, name: str) -> None:
         """Learn which agents there are, and read the batches of those that are wanted, to the last."""
-        account, discovery = self._host.accounts.get(name), None
+        account, discovery, failure = self._host.accounts.get(name), None, None
         if account is not None:
             discovery = account.plan.discovery
         if account is None or discovery is None:
@@ -62,12 +62,15 @@ class Explorer:
         try:
             agents = await self._host.book.accounts[name].client.list_agents()
         except UltravoxError as error:
+            agents, failure = (), error
+        if self._host.accounts.get(name) is not account or account.plan.discovery != discovery:
+            await self.run(name)  # a reload came first, whose own run found this one under way
+            return
+        if failure is not None:
             if not account.failing:
-                logger.warning("discovery fails", extra={"account": name, "error": str(error)})
+                logger.warning("discovery fails", extra={"account": name, "error": str(failure)})
             self._tried(name, account, failing=True)
             return
-        if self._host.accounts.get(name) is not account or account.plan.discovery is not discovery:
-            return  # a reload came first; the new plan has a discovery of its own
         account.listed_at = self._host.clock()
         for agent in agents:
             self._host.book.agent_names.learn(agent.agent_id, agent.name, self._host.clock())
@@ -99,7 +102,6 @@ class Explorer:
         if changed:
             self._host.lists.replan_all(name)
         missed = (account.found & self._host.book.watches.keys()) - self._host.looks.attempted
-        self._host.looks.cover({}, missed)  # no page is going to show them
         for key in missed:
             self._host.look_soon(self._host.book.watches[key])
 

@@ -106,7 +106,7 @@ class Lists:
                 self._turns.every(of, interval)
 
     def next_reading(self, name: str, agent_id: str) -> datetime | None:
-        """When this list is read next: at its turn or, where it has none, by discovery."""
+        """When this list has its turn next; where it has none, when discovery has."""
         return self._turns.next_run(AgentKey(name, agent_id)) or self._schedule.next_run(f"discover:{name}")
 
     def _skipped(self, of: AgentKey) -> None:
@@ -146,12 +146,13 @@ class Lists:
 
     async def read(self, name: str, agent_id: str, pages: int | None) -> Reading:
         """Read the agent's batches: so many pages, or all (None); judge them, and plan the next readings."""
-        agent, reading = self.agent(name, agent_id), Reading(agent_id)
+        reading = Reading(agent_id)
         under_way = self._under_way.get((name, agent_id)) or asyncio.Lock()
         self._under_way[name, agent_id] = under_way
         async with under_way:
             if (account := self._book.accounts.get(name)) is None:
                 return reading  # dropped by a reload while this waited
+            agent = self.agent(name, agent_id)
             agent.read_at = self._clock()
             started = asyncio.get_running_loop().time()
             await self._read_pages(name, account, agent, reading, pages)
@@ -223,8 +224,6 @@ class Lists:
         account = self._accounts.get(name)
         if account is None:
             return  # dropped while its list was read
-        if agent.read_at is None and not account.failing:
-            return  # its list is about to be read for the first time
         due = self._due(agent)
         agent.pages = cadence.pages_worth_reading([agent.page_of.get(key) for key in due])
         if agent.failures >= LIST_FAILURES:  # single gets may work where the list does not

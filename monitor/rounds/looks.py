@@ -49,11 +49,7 @@ class Looks:
         self._looks[key] = cadence.each(interval)
         self._intervals[key] = interval
         self._turns.every(key, interval, first_after=first_after)
-
-    def expect(self, key: BatchKey, interval: timedelta) -> None:
-        """A page is about to show it for the first time; until one has been read, no other look is due."""
-        self._covered[key] = interval
-        self._book.statuses[key] = self._book.statuses[key].due(self._clock())
+        self._book.statuses[key] = self._book.statuses[key].due(self._turns.next_run(key))
 
     def again(self, key: BatchKey) -> None:
         """Give the batch the turns that its state asks for now."""

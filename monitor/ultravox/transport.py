@@ -144,7 +144,7 @@ class Transport:
     ) -> Answer[_Model]:
         """The answer. All errors of asking are wrapped here, once: UltravoxError.
 
-        `hedged`: asked for again while it is not answered, since others wait for it.
+        `hedged`: asked for once more where it is not answered soon, since others wait for it.
         """
 
         async def ask() -> Answer[_Model]:

@@ -149,9 +149,9 @@ async def favicon(_: web.Request) -> web.Response:
 
 def takes_gzip(request: web.Request) -> bool:
     """Whether the client can take gzip: it names it, and not with a weight of 0 (RFC 9110, 12.5.3)."""
-    accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().replace(" ", "").split(",")
+    accepted = ",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())).lower().replace(" ", "").split(",")
     weights = {coding: weight for coding, _, weight in (one.partition(";q=") for one in accepted)}
-    return "gzip" in weights and weights["gzip"] not in {"0", "0.0", "0.00", "0.000"}
+    return "gzip" in weights and not re.fullmatch(r"0(\.0*)?", weights["gzip"])
 
 
 async def compressed(request: web.Request, response: web.Response) -> web.Response:
