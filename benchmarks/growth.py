@@ -22,7 +22,7 @@ TAKEN_UP = 400
 
 
 def growth(*, quick: bool) -> list[Row]:
-    """Five figures for each size, on pages and by single requests."""
+    """Some figures for each size, on pages and by single requests."""
     rows = _sizes(
         "on pages", [Size(1, 1, 100), Size(2, 1, 250)] if quick else PAGES, single=False, quick=quick
     )
@@ -71,6 +71,7 @@ def _measured(subject: str, setting: Setting, fewest: float | None) -> list[Row]
             setting.size.count / seconds,
         ),
         Row(subject, "lateness of polls, 99th percentile", late(cost.gaps, seconds, 0.99), "s"),
+        Row(subject, "restart, until /-/ready", scene.ready_after, "s"),
         Row(subject, "RSS", whole / 1024, "MiB"),
         Row(subject, "a scrape lasts, median", median(lasted) * 1e3, "ms"),
     ]
