@@ -5,7 +5,15 @@ Pure text from plain values; nothing here decides anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Which of these was probably meant. None: none is like it."""
+    from difflib import get_close_matches  # noqa: PLC0415 - 0.3 MB for those who mistype, not for each process
+
+    return next(iter(get_close_matches(name, list(known), 1)), None)
 
 
 def duration(seconds: float | timedelta) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from monitor import words
 from monitor.cli.http_client import http_config_file
 
 URL = "http://localhost:10042"
@@ -77,7 +77,7 @@ class Commands(click.Group):
         """As click does, but for what is said of a mistake."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            meant = f" Did you mean `{ctx.command_path} {near[0]}`?" if near else ""
+            near = words.nearest(name, self.list_commands(ctx))
+            meant = f" Did you mean `{ctx.command_path} {near}`?" if near else ""
             raise click.UsageError(f"There is no command {name}.{meant}", ctx)
         return super().resolve_command(ctx, args)

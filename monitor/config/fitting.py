@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from monitor import words
 from monitor.config.document import Document, Steps
 from monitor.config.texts import explained
 
@@ -44,9 +44,9 @@ def fitted(model: type[Model], found: Document) -> Model | None:
 def _unknown(root: type[BaseModel], path: Steps) -> str:
     name = str(path[-1])
     known = [field.alias or key for key, field in _model_at(root, path[:-1]).model_fields.items()]
-    near = difflib.get_close_matches(name, known, 1)
+    near = words.nearest(name, known)
     if near:
-        return f"unknown key; did you mean `{near[0]}`?"
+        return f"unknown key; did you mean `{near}`?"
     return f"unknown key; here belong: {', '.join(sorted(known))}"
 
 

@@ -6,7 +6,6 @@ What is said: what to write instead, never the value itself, which may be a secr
 from __future__ import annotations
 
 import contextlib
-import difflib
 import ipaddress
 import re
 import uuid
@@ -18,6 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from monitor import words
 from monitor.messages import ALERT_LABELS, PLACEHOLDERS, RESERVED_LABELS
 from monitor.model import AlertName, Severity
 
@@ -195,9 +195,9 @@ def _alert_name(value: object) -> AlertName:
         for name in AlertName:
             if name == value:
                 return name
-        near = difflib.get_close_matches(value.casefold(), names, 1)
+        near = words.nearest(value.casefold(), names)
         if near:
-            raise wrong(f"unknown alert; did you mean `{names[near[0]]}`?")
+            raise wrong(f"unknown alert; did you mean `{names[near]}`?")
     raise wrong(f"unknown alert; there are {', '.join(sorted(AlertName))}")
 
 

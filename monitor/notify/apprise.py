@@ -10,7 +10,6 @@ Apprise is imported when a URL of it is first looked at: that takes half a secon
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from monitor import words
 from monitor.model import Message
 from monitor.notify.channel import SendError, SendFailure, Wire, failure_of
 from monitor.notify.text import BODY_LIMIT, TITLE_LIMIT, Text, render
@@ -111,8 +111,8 @@ def scheme_of(url: SecretStr) -> str:
             "or jsons:// for whatever takes JSON"
         )
     if scheme not in services:
-        near = difflib.get_close_matches(scheme, services.schemas(), 1)
-        hint = f"did you mean {near[0]}://?" if near else "they are listed at https://appriseit.com/services/"
+        near = words.nearest(scheme, services.schemas())
+        hint = f"did you mean {near}://?" if near else "they are listed at https://appriseit.com/services/"
         raise ValueError(f"{scheme}:// is no scheme that Apprise knows; {hint}")
     kind = services[scheme]
     if not kind.enabled:
