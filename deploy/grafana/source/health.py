@@ -378,7 +378,7 @@ def _process() -> list[tuple[int, Json]]:
             6,
             curves(
                 "Memory",
-                "Resident memory of the process: about 60 MB, and 20 kB for each batch.",
+                "Resident memory of the process: about 60 MB, and 9 kB for each batch.",
                 Query(f"max by (instance) (process_resident_memory_bytes{{{MONITOR}}})", "{{instance}}"),
                 unit="bytes",
                 empty=NOT_SCRAPED,
