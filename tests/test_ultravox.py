@@ -503,6 +503,24 @@ async def test_something_that_is_hardly_http_is_a_failed_poll(raw, reason):
     await server.wait_closed()
 
 
+async def test_a_proxy_that_is_asked_for_a_tunnel_hears_no_key(monkeypatch):
+    heads = []
+
+    async def proxy(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    between = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.sockets[0].getsockname()[1]}")
+    client = Client(ApiSettings("main", SecretStr(API_KEY), "https://api.example"), clock=utc_now)
+    with pytest.raises(UltravoxError):
+        await client.get_batch(KEY)
+    await client.close()
+    between.close()
+    assert heads[0].startswith(b"CONNECT api.example:443 ")
+    assert API_KEY.encode() not in b"".join(heads)
+
+
 async def test_nobody_listening_is_no_connection():
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -143,7 +143,6 @@ def run(
 
     async def collect_again(started: asyncio.Event) -> None:
         await started.wait()
-        gc.freeze()
         gc.enable()
 
     async def daemon() -> None:

@@ -177,7 +177,9 @@ class Transport:
                 self._open().get(
                     url,
                     params=query or None,
-                    allow_redirects=False,  # the session's headers hold the key
+                    # Not the session's: aiohttp tells those to a proxy as well, when it asks for a tunnel.
+                    headers={"X-API-Key": self._settings.api_key.get_secret_value()},
+                    allow_redirects=False,  # the headers hold the key
                     proxy=self._proxy,
                 ) as response,
             ):
@@ -208,7 +210,6 @@ class Transport:
                 headers={
                     "Accept": "application/json",
                     "User-Agent": f"ultravox-batch-monitor/{__version__}",
-                    "X-API-Key": self._settings.api_key.get_secret_value(),
                 },
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the whole of it is timed in one place
