@@ -74,7 +74,7 @@ async def measured(count: int, *, one_group: bool, url: str, folder: Path) -> di
     delivery.start()
     commits = Counting(StateFile.write)
     rendered = Counting(webhook.render, keep=bodies)
-    StateFile.write, webhook.render = commits.wrapped, rendered.wrapped  # type: ignore[method-assign, assignment]
+    StateFile.write, webhook.render = commits.wrapped, rendered.wrapped  # type: ignore[method-assign, assignment] # counted, and put back below
     try:
         rows = alerts(count, one_group=one_group)
         started = time.process_time()
@@ -83,7 +83,7 @@ async def measured(count: int, *, one_group: bool, url: str, folder: Path) -> di
         await delivery.stop(timedelta(minutes=1))  # sends all that is due
         ours = time.process_time() - started
     finally:
-        StateFile.write, webhook.render = commits.function, rendered.function  # type: ignore[method-assign]
+        StateFile.write, webhook.render = commits.function, rendered.function  # type: ignore[method-assign] # put back
     await store.close()
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:

@@ -147,7 +147,7 @@ def run(
 
     async def daemon() -> None:
         app = App(load(), load=load, clock=clock.utc_now, sharding=split)
-        # Ten thousand batches come up, none of them garbage: to look for it would be a fifth of the time.
+        # Ten thousand batches come up, none of them garbage: to look for it again and again would take long.
         gc.disable()
         collecting = asyncio.create_task(collect_again(app.started))
         await app.run()
