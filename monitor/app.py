@@ -68,6 +68,7 @@ class App:
     ) -> None:
         self._clock = clock
         self._clients: dict[str, ApiSettings] = {}
+        self._large = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._serving: web.Serving | None = None
@@ -272,6 +273,7 @@ class App:
                 clock=self._clock,
                 on_response=lambda endpoint, code: self._count_request(name, endpoint, code),
                 on_throttled=lambda seconds: self._count_throttled(name, seconds),
+                large=self._large,
             )
             self._clients[name] = account.api
         await self.book.watch_account(name, client, account.policy)

@@ -6,9 +6,11 @@ read, of a receiver only the status line.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import resource
+import tracemalloc
 import zlib
 from datetime import timedelta
 
@@ -27,6 +29,7 @@ from monitor.metrics import Instruments
 from monitor.notify import FAILURES, alertmanager, webhook
 from monitor.notify.channel import SendError, Wire
 from monitor.ultravox import ApiSettings, Client, UltravoxError
+from monitor.ultravox.body import BODY_LIMIT, LARGE
 
 TAKEN = "taken"
 PATIENCE = timedelta(seconds=20)
@@ -225,3 +228,42 @@ async def test_of_a_flood_little_is_let_in(server):
         await client.get_batch(KEY)
     await client.close()
     assert server.sent < 32 * 1024 * 1024
+
+
+async def test_twenty_accounts_whose_api_has_lost_its_mind_cost_the_memory_of_one_answer(server):
+    server.answer = ROWS["a body without an end"][0]
+    large = asyncio.Lock()
+    clients = [
+        Client(ApiSettings(f"a{n}", SecretStr(API_KEY), server.url, PATIENCE), clock=utc_now, large=large)
+        for n in range(20)
+    ]
+    tracemalloc.start()
+    try:
+        told = await asyncio.gather(*(one.get_batch(KEY) for one in clients), return_exceptions=True)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all("more than 8 MiB" in str(error) for error in told)
+    assert most < 6 * BODY_LIMIT  # of which the twenty hold LARGE and what their sockets have read on
+    for one in clients:
+        await one.close()
+
+
+async def test_who_waits_for_a_large_answer_holds_up_no_small_one(server):
+    server.answer = Silence(OK + b"Content-Length: 4000000\r\n\r\n" + bytes(2 * LARGE))
+    large = asyncio.Lock()
+    slow, quick = (
+        Client(ApiSettings(name, SecretStr(API_KEY), server.url, PATIENCE), clock=utc_now, large=large)
+        for name in ("slow", "quick")
+    )
+    asked = asyncio.create_task(slow.get_batch(KEY))
+    while not large.locked():  # noqa: ASYNC110 - a lock tells nobody that it was taken
+        await asyncio.sleep(0)
+    server.answer = sized(BATCH)
+    seen = await quick.get_batch(KEY)
+    assert (seen.total, seen.completed) == (400, 118)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert not large.locked()
+    for one in (slow, quick):
+        await one.close()

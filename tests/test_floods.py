@@ -28,7 +28,7 @@ FLOODS = [
 ]
 POLLS = 40
 MAY_GROW = 48 * 1024 * 1024
-"""Bytes: some answers of 8 MiB are in memory at once, as bytes in parts and joined."""
+"""Bytes: one answer of 8 MiB is in memory, as bytes and as a text, and heads and hints of some more."""
 
 
 class Flooding(RawServer):

@@ -20,7 +20,8 @@ from monitor import __version__, simulator
 from monitor.clock import utc_now
 from monitor.model import BatchKey, FailureReason
 from monitor.ultravox import ApiSettings, Client, UltravoxError
-from monitor.ultravox.transport import BODY_LIMIT, FIRST_PAUSE, clock_skew
+from monitor.ultravox.body import BODY_LIMIT
+from monitor.ultravox.transport import FIRST_PAUSE, clock_skew
 
 BASE = "https://api.example"
 BATCH_URL = f"{BASE}/api/agents/{AGENT}/scheduled_batches/{BATCH}"

@@ -6,6 +6,7 @@ somebody else wrote, and the key is sent to no such address.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -89,7 +90,10 @@ _Page = TypeVar("_Page", bound=payload.Page)
 
 
 class Client:
-    """Asks for one account. `on_response` hears (endpoint, status or None when no answer came)."""
+    """Asks for one account. `on_response` hears (endpoint, status or None when no answer came).
+
+    `large`: held by who reads an absurdly large answer; clients that share it do so one at a time.
+    """
 
     def __init__(
         self,
@@ -98,8 +102,11 @@ class Client:
         clock: Clock,
         on_response: Callable[[str, int | None], None] = lambda _, __: None,
         on_throttled: Callable[[float], None] = lambda _: None,
+        large: asyncio.Lock | None = None,
     ) -> None:
-        self._transport = Transport(settings, clock=clock, on_response=on_response, on_throttled=on_throttled)
+        self._transport = Transport(
+            settings, clock=clock, on_response=on_response, on_throttled=on_throttled, large=large
+        )
 
     @property
     def paused(self) -> bool:

@@ -174,7 +174,7 @@ def batch_id(entry: object) -> str | None:
 _Model = TypeVar("_Model", bound=Payload)
 
 
-def read(model: type[_Model], body: bytes) -> _Model:
+def read(model: type[_Model], body: bytes | bytearray) -> _Model:
     """The body as this model; MalformedError when it is none."""
     try:
         return model.model_validate_json(body)

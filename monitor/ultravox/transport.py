@@ -25,12 +25,9 @@ from monitor.model import FailureReason, Urgency
 from monitor.proxy import proxy_for
 from monitor.resolver import Resolver
 from monitor.retry_after import retry_after
-from monitor.ultravox import payload
+from monitor.ultravox import body, payload
 from monitor.ultravox.hedge import Hedge
 from monitor.ultravox.limiter import Limiter
-
-BODY_LIMIT = 8 * 1024 * 1024
-"""Bytes of an answer, unpacked, that are read at most."""
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """`Date` has whole seconds and was written before it arrived: up to this, the API's clock counts as ours."""
@@ -89,7 +86,10 @@ class Answer(Generic[_Model]):
 
 
 class Transport:
-    """Asks for one account. `on_response` hears (endpoint, status or None when no answer came)."""
+    """Asks for one account. `on_response` hears (endpoint, status or None when no answer came).
+
+    `large`: held by who reads an answer above LARGE; all accounts share one.
+    """
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class Transport:
         clock: Clock,
         on_response: Callable[[str, int | None], None] = lambda _, __: None,
         on_throttled: Callable[[float], None] = lambda _: None,
+        large: asyncio.Lock | None = None,
     ) -> None:
         self._settings = settings
         self._base_url = settings.base_url.rstrip("/")
@@ -105,6 +106,7 @@ class Transport:
         self._on_response = on_response
         self._limiter = Limiter(settings.max_requests_per_second, on_paused=on_throttled)
         self._hedge = Hedge()
+        self._large = large or asyncio.Lock()
         self._pause = FIRST_PAUSE
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None  # as the environment had it when the session began
@@ -188,7 +190,7 @@ class Transport:
                 at = now + (skew or timedelta(0))
                 if status != 200:
                     raise self._refusal(endpoint, response, at)
-                answer = payload.read(model, await _bounded(response))
+                answer = payload.read(model, await body.read(response, self._large))
         except (payload.MalformedError, aiohttp.ClientError, OSError, ValueError) as error:
             failure = self._failure(endpoint, error)
         else:
@@ -271,20 +273,6 @@ class Transport:
     ) -> UltravoxError:
         """An error that names the account; `text` must be safe to show."""
         return UltravoxError(reason, f"account {self._settings.account}: {text}", retry_after=retry_after)
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The body, if it is not absurdly long; what it unpacks to counts, so that a small bomb is none."""
-    length = response.content_length
-    if length is not None and length <= BODY_LIMIT and "Content-Encoding" not in response.headers:
-        return await response.read()  # it has no more than it says
-    parts, size = [], 0
-    async for part in response.content.iter_chunked(64 * 1024):
-        size += len(part)
-        if size > BODY_LIMIT:
-            raise payload.MalformedError(f"more than {BODY_LIMIT // 1024 // 1024} MiB")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _cause(error: Exception) -> str:
