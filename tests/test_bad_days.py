@@ -64,6 +64,7 @@ def states(daemon) -> dict[str, State]:
 RUNNING = {"goes on": State.RUNNING, "stands still": State.RUNNING}
 
 
+@pytest.mark.days
 @pytest.mark.parametrize(
     "by", [timedelta(hours=-1), timedelta(days=7), timedelta(days=-400)], ids=["back", "forward", "far back"]
 )
@@ -91,6 +92,7 @@ async def test_our_clock_is_set_and_everything_goes_on_by_the_new_one(tmp_path, 
     assert len(said) in {1, 2}, "one, when it was set again before the first was noticed"
 
 
+@pytest.mark.days
 async def test_a_machine_that_slept_ten_minutes_has_watched_no_stall(tmp_path, server):
     """Both batches had calls to make all the while, and one of them has made none for longer than `after`."""
     alerts = {"stalled": {"after": "8m"}}
