@@ -16,7 +16,7 @@ from monitor import evaluate, notify, ultravox
 from monitor.clock import utc_now
 from monitor.evaluate import Rules
 from monitor.metrics import Instruments, families, pieces
-from monitor.model import BatchKey, Observation, Outcomes, Progress, Snapshot, StateChange, Status, Target
+from monitor.model import BatchKey, Changes, Observation, Outcomes, Progress, Snapshot, Status, Target
 from monitor.store import BatchRecord, Change, Store
 
 AT_ONCE = 1000
@@ -50,7 +50,7 @@ async def write_past(path: Path, created: float, size: Size) -> None:
 def _past(created: float, kind: int) -> BatchRecord:
     """A day of one batch, looked at each five minutes, in the last half hour each thirty seconds."""
     progress: Progress | None = None
-    changes: tuple[StateChange, ...] = ()
+    changes = Changes()
     # A curve is thinned each sixteen looks. Not all of them in the same poll: each kind was found a look later.
     for seconds, step in itertools.islice(_looks(), kind, None):
         at = datetime.fromtimestamp(created + seconds, UTC)

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from monitor import curves, pace, throttles, words
 from monitor.model import (
     Assessment,
+    Changes,
     Circumstances,
     Curve,
     Failing,
@@ -34,9 +35,6 @@ FRESH_SILENCE = timedelta(minutes=5)
 
 GAP_INTERVALS = 3
 """An observation later than this many poll intervals after the one before ends a gap."""
-
-MOST_CHANGES = 40
-"""Changes of state that are kept of a batch, the latest: what its page tells of its past."""
 
 GONE_AFTER = 3
 """404 answers in a row before a batch is believed to be gone."""
@@ -275,14 +273,11 @@ def assess(
     )
 
 
-def changed(
-    before: tuple[StateChange, ...], assessment: Assessment, now: datetime
-) -> tuple[StateChange, ...]:
+def changed(before: Changes, assessment: Assessment, now: datetime) -> Changes:
     """The changes of state with the one that this assessment is, if it is one. Being unknown is where all begin."""
-    state = assessment.state
-    if state is (before[-1].state if before else State.UNKNOWN):
+    if assessment.state is before.state:
         return before
-    return (*before, StateChange(now, state, assessment.why))[-MOST_CHANGES:]
+    return before.then(StateChange(now, assessment.state, assessment.why))
 
 
 def _stall_limit(progress: Progress | None, rules: Rules, around: Circumstances) -> timedelta:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW, observation, status
 
-from monitor.model import Curve, Outcomes, State, StateChange
+from monitor.model import Changes, Curve, Outcomes, State, StateChange
 from monitor.web import drawing
 
 WIDTH, HEIGHT = drawing.CHART
@@ -30,7 +30,7 @@ def seen(*, curve=(), changes=(), end=None, **fields):
     return replace(
         one,
         progress=replace(one.progress, curve=points),
-        changes=tuple(changes),
+        changes=Changes.of(changes),
         assessment=replace(one.assessment, estimated_end=end),
     )
 

@@ -22,7 +22,6 @@ from monitor import notify, simulator, ultravox, web
 from monitor.alerts import Policy
 from monitor.choice import ANY, MOST_ROWS, Sort
 from monitor.delivery import Delivery, Settings
-from monitor.evaluate import MOST_CHANGES
 from monitor.handover import Handover, Sharding
 from monitor.metrics import Instruments
 from monitor.model import (
@@ -37,6 +36,7 @@ from monitor.model import (
     State,
     Target,
 )
+from monitor.model.state import MOST_CHANGES
 from monitor.notices import DROPPED
 from monitor.notify import webhook
 from monitor.poller import Book, Poller

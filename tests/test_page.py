@@ -17,6 +17,7 @@ from monitor.metrics import Instruments
 from monitor.model import (
     AlertName,
     AlertState,
+    Changes,
     DiscoveryStatus,
     FailureReason,
     Mute,
@@ -217,7 +218,7 @@ async def test_a_batch_page_tells_all_there_is(ask, daemon):
         (
             status(
                 key=batch_key(1),
-                changes=changes,
+                changes=Changes.of(changes),
                 outcomes=outcomes,
                 alerts=(STALLED,),
                 around=status().around,
@@ -316,7 +317,7 @@ async def test_what_others_wrote_stays_text(ask, daemon, where):
                 failing=failing,
                 target=target,
                 alerts=(alert,),
-                changes=(StateChange(NOW, State.RUNNING, EVIL),),
+                changes=Changes.of([StateChange(NOW, State.RUNNING, EVIL)]),
             ),
         ),
         (account(name=EVIL, failing=failing),),

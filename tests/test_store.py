@@ -308,10 +308,10 @@ def schema_1(path: Path, rows=(), batches=()) -> None:
             ),
         )
     for known in batches:
-        record = records.encode(records.BATCH, known)
-        db.execute(
-            "INSERT INTO batches VALUES (?, ?, NULL, ?)", (known.key.agent_id, known.key.batch_id, record)
-        )
+        record = json.loads(records.encode(records.BATCH, known))
+        del record["changes"]  # which no version of that schema remembered
+        row = (known.key.agent_id, known.key.batch_id, json.dumps(record))
+        db.execute("INSERT INTO batches VALUES (?, ?, NULL, ?)", row)
     db.close()
 
 

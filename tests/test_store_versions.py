@@ -15,7 +15,18 @@ import pytest
 from receivers import labels
 from samples import KEY, NOW, observation
 
-from monitor.model import AlertName, Curve, FailureReason, Mute, Phase, Progress, Severity
+from monitor.model import (
+    AlertName,
+    Changes,
+    Curve,
+    FailureReason,
+    Mute,
+    Phase,
+    Progress,
+    Severity,
+    State,
+    StateChange,
+)
 from monitor.store import AccountRecord, BatchRecord
 from monitor.store.file import StateFile
 from monitor.store.records import BATCH, decode, packed
@@ -54,7 +65,7 @@ def test_a_file_from_before_there_were_curves_and_changes_of_state_is_read_in_fu
     )
     assert alert.labels == tuple(sorted(labels(batch_id="b1")))
     assert batch.outcomes.made == 118
-    assert (progress.curve, batch.changes) == (Curve(), ())
+    assert (progress.curve, batch.changes) == (Curve(), Changes())
     since = NOW - timedelta(days=2)
     assert contents.accounts == (
         AccountRecord("main", since, NOW, active_calls=3, allowed_concurrent_calls=5),
@@ -72,12 +83,15 @@ def test_a_file_from_before_there_were_curves_and_changes_of_state_is_read_in_fu
     )
 
 
-def test_a_curve_of_schema_2_is_packed_as_it_is():
+def test_curves_and_changes_of_schema_2_are_packed_as_they_are():
     older = BATCH.dump_python(
         BatchRecord(KEY, "main", "spring", Progress(NOW, observation(), 118)), mode="json"
     )
     older["progress"] |= {"curve": [[1795435200, 100], [1795435260, 118]], "samples": []}
-    progress = decode(BATCH, packed(json.dumps(older))).progress
+    older["changes"] = [{"at": "2026-11-23T12:00:00.25Z", "state": "stalled", "why": "no call for 15 min"}]
+    record = decode(BATCH, packed(json.dumps(older)))
+    progress, [change] = record.progress, record.changes
+    assert change == StateChange(NOW.replace(microsecond=250_000), State.STALLED, "no call for 15 min")
     assert progress.curve == Curve.of([(1795435200, 100), (1795435260, 118)])
     assert progress.samples == Curve()
     assert decode(BATCH, packed(json.dumps(older | {"progress": None}))).progress is None

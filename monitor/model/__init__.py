@@ -21,8 +21,6 @@ from monitor.model.batch import (
     Observation,
     Outcomes,
     Progress,
-    State,
-    StateChange,
     Status,
     Target,
     Throttle,
@@ -31,6 +29,7 @@ from monitor.model.batch import (
 )
 from monitor.model.curve import Curve, Point
 from monitor.model.message import Entry, Message, Mute, Notification, QueueStatus
+from monitor.model.state import Changes, State, StateChange
 from monitor.model.views import DiscoveryStatus, HandoverView, Record, Snapshot, Tested
 
 __all__ = [
@@ -42,6 +41,7 @@ __all__ = [
     "BatchKey",
     "CallError",
     "CallStatus",
+    "Changes",
     "Circumstances",
     "Curve",
     "DiscoveryStatus",

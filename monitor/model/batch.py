@@ -9,20 +9,7 @@ from typing import NamedTuple
 
 from monitor.model.alert import AlertState, Labels
 from monitor.model.curve import NO_CURVE, Curve
-
-
-class State(StrEnum):
-    """What a batch is doing: exactly one at a time, the first that matches (the table is in evaluate.py)."""
-
-    UNKNOWN = "unknown"
-    INCOMPLETE = "incomplete"
-    ENDED = "ended"
-    GONE = "gone"
-    OVERDUE = "overdue"
-    PAUSED = "paused"
-    WAITING = "waiting"
-    STALLED = "stalled"
-    RUNNING = "running"
+from monitor.model.state import NO_CHANGES, Changes, State
 
 
 class FailureReason(StrEnum):
@@ -207,15 +194,6 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
-class StateChange:
-    """When a batch was seen to be in another state than before, and why. It survives a restart."""
-
-    at: datetime  # our clock
-    state: State
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Circumstances:
     """What is true around a batch: it explains silence, and bounds how fast the batch can be."""
 
@@ -253,7 +231,7 @@ class Status:
     outcomes: Outcomes | None = None  # None: not read yet
     failed_calls: FailedCalls | None = None  # None: not asked for, or not known
     alerts: tuple[AlertState, ...] = ()
-    changes: tuple[StateChange, ...] = ()  # the latest last; the last is the state it is in
+    changes: Changes = NO_CHANGES
 
     @property
     def key(self) -> BatchKey:

@@ -19,7 +19,7 @@ from monitor.clock import Clock
 from monitor.decisions import Told, Voice
 from monitor.messages import Links
 from monitor.metrics import Instruments
-from monitor.model import AccountStatus, BatchKey, Notification, Progress, Status, Target
+from monitor.model import AccountStatus, BatchKey, Changes, Notification, Progress, Status, Target
 from monitor.poller.account import Account
 from monitor.poller.names import AgentNames
 from monitor.routing import Receiver
@@ -136,7 +136,7 @@ class Book:
             last_success_at=record.last_success_at if record else None,
             outcomes=record.outcomes if record else None,
             alerts=record.alerts if record else (),
-            changes=record.changes if record else (),
+            changes=record.changes if record else Changes(),
         )
         if account := self.accounts.get(watch.target.account):
             account.note_throttle(self.statuses[key])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
@@ -18,6 +18,7 @@ from monitor.model import (
     AccountStatus,
     AlertState,
     BatchKey,
+    Changes,
     Curve,
     Failing,
     Message,
@@ -25,6 +26,7 @@ from monitor.model import (
     Notification,
     Outcomes,
     Progress,
+    State,
     StateChange,
     Status,
 )
@@ -43,7 +45,7 @@ class BatchRecord:
     alerts: tuple[AlertState, ...] = ()
     dropped_at: datetime | None = None  # since when it is no longer watched
     outcomes: Outcomes | None = None
-    changes: tuple[StateChange, ...] = ()
+    changes: Changes = field(default_factory=Changes)
 
     @classmethod
     def of(cls, status: Status) -> Self:
@@ -151,7 +153,7 @@ def decode(adapter: TypeAdapter[_Noun], text: str) -> _Noun:
 
 
 def packed(text: str) -> str:
-    """The JSON of a batch as schema 3 has it, from that of schema 2, whose curves were lists of points. ValueError."""
+    """The JSON of a batch as schema 3 has it, from that of schema 2: curves and changes were lists. ValueError."""
     record = json.loads(text)
     progress = record.get("progress") or {}
     samples = [(one["expected_seconds"], one["completed"]) for one in progress.get("samples") or ()]
@@ -160,4 +162,9 @@ def packed(text: str) -> str:
             progress[name] = {"packed": base64.urlsafe_b64encode(Curve.of(points).packed).decode()}
         else:
             progress.pop(name, None)
+    if changes := record.pop("changes", None):
+        known = [
+            StateChange(datetime.fromisoformat(one["at"]), State(one["state"]), one["why"]) for one in changes
+        ]
+        record["changes"] = {"packed": Changes.of(known).packed}
     return json.dumps(record, separators=(",", ":"))

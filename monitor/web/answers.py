@@ -140,7 +140,7 @@ def _batch(status: Status) -> dict[str, Any]:
         "agent": status.agent,
         "labels": dict(status.target.labels),
         "state": assessed.state.value,
-        "state_since": time(status.changes[-1].at) if status.changes else None,
+        "state_since": time(latest.at) if (latest := status.changes.latest) else None,
         "why": assessed.why,
         "outlook": outlook(status),
         "at_risk": at_risk(status),

@@ -127,8 +127,9 @@ def _forecast(seen: Observation, estimated: datetime, now: datetime, axes: _Axes
 
 
 def _bands(status: Status, until: datetime, axes: _Axes) -> Iterable[Band]:
-    edges = [*(change.at for change in status.changes[1:]), until]
-    for change, over in zip(status.changes, edges, strict=False):  # without a change there is none to end
+    changes = [*status.changes]
+    edges = [*(change.at for change in changes[1:]), until]
+    for change, over in zip(changes, edges, strict=False):  # without a change there is none to end
         left, right = axes.x(change.at), axes.x(over)
         if right > left:
             yield Band(left, right - left, change.state)

@@ -191,7 +191,7 @@ class _Row:
             words.window(seen.window_start, seen.window_end, seen.ended_at, snapshot.at) if seen else ""
         )
         self.sparkline = drawing.sparkline(status)
-        self.since = status.changes[-1].at if status.changes else None
+        self.since = latest.at if (latest := status.changes.latest) else None
         self.firing = [
             answers.labelled(status, alert) for alert in status.alerts if alert.phase is Phase.FIRING
         ]
