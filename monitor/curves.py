@@ -55,8 +55,8 @@ def _shaped(curve: Curve) -> Curve:
 
     Several go in one round, never two neighbours: how far the one bends the curve depends on the other.
     """
-    ats, counts = map(list, curve.columns())
-    while (spare := len(ats) - FEWEST_POINTS) > 0:
+    while (spare := len(curve) - FEWEST_POINTS) > 0:
+        ats, counts = curve.columns()
         bends = [
             # Twice the area between the curve with and without the point in the middle.
             abs((at - at_before) * (after - before) - (at_after - at_before) * (count - before))
@@ -73,8 +73,8 @@ def _shaped(curve: Curve) -> Curve:
             else:
                 kept.append(index)
         kept.append(len(ats) - 1)
-        ats, counts = [ats[index] for index in kept], [counts[index] for index in kept]
-    return Curve.through(ats, counts)
+        curve = curve.kept(kept)
+    return curve
 
 
 def completed_at(curve: Curve, at: float) -> float:

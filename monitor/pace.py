@@ -60,9 +60,8 @@ def sampled(samples: Curve, expected_seconds: float, completed: int, window: tim
     samples = samples.then(expected_seconds, completed)
     if len(samples) % THIN_EVERY:
         return samples
-    ats, counts = samples.columns()
-    kept = spared([expected_seconds - at for at in ats], FINENESS)
-    return Curve.through([ats[index] for index in kept], [counts[index] for index in kept])
+    ats, _ = samples.columns()
+    return samples.kept(spared([expected_seconds - at for at in ats], FINENESS))
 
 
 def mean(progress: Progress, window: timedelta) -> float | None:

@@ -37,14 +37,14 @@ class Curve:
         """The curve through these points."""
         return cls(b"".join([_POINT.pack(_second(at), completed) for at, completed in points]))
 
-    @classmethod
-    def through(cls, ats: Iterable[int], counts: Iterable[int]) -> Self:
-        """The curve whose points lie at these seconds, with so many calls."""
-        return cls.of(zip(ats, counts, strict=True))
-
     def then(self, at: float, completed: int) -> Curve:
         """The curve with one more point at its end. Seconds are rounded down: nothing lies in the future."""
         return Curve(self.packed + _POINT.pack(_second(at), completed))
+
+    def kept(self, places: Iterable[int]) -> Curve:
+        """The curve of its points at these places alone."""
+        packed, size = self.packed, _POINT.size
+        return Curve(b"".join([packed[place * size : (place + 1) * size] for place in places]))
 
     def first(self, count: int) -> Curve:
         """The curve of its first points."""
