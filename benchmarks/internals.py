@@ -39,6 +39,7 @@ async def write_past(path: Path, created: float, size: Size) -> None:
             pasts[number % PACES],
             key=BatchKey(agent_id(number // size.batches), batch_id(number)),
             account=account_name(number // size.batches // size.agents),
+            agent=f"agent {number // size.batches}",
         )
         for number in range(size.count)
     ]
@@ -68,7 +69,8 @@ def _past(created: float, kind: int) -> BatchRecord:
         )
         rules = Rules(interval=timedelta(seconds=step))
         progress = evaluate.observe(progress, seen, rules)
-        changes = evaluate.changed(changes, evaluate.assess(progress, None, rules), at)
+        assessment = evaluate.assess(progress, None, rules)
+        changes = evaluate.changed(changes, assessment, at)
     made = seen.completed
     return BatchRecord(
         BatchKey("", ""),
@@ -78,6 +80,7 @@ def _past(created: float, kind: int) -> BatchRecord:
         last_success_at=at,
         outcomes=Outcomes(at, TOTAL - made, 0, made, 0, 0),
         changes=changes,
+        assessment=assessment,
     )
 
 

@@ -298,6 +298,41 @@ async def test_a_batch_without_a_name_is_named_by_its_agent_its_start_and_its_id
     assert [seen.endpoint for seen in world.pretend.requests].count("get_agent") == 1
 
 
+async def test_after_a_restart_a_batch_is_shown_as_it_was_until_it_is_looked_at(world):
+    """A scrape may come first. Without its agent's name it would be another series; without its account's cap, stalled."""
+    await world.start(world.spring, name=None)
+    account = world.book.accounts["main"]
+    account.status = replace(account.status, active_calls=5, allowed_concurrent_calls=5)
+    await world.poll(30)
+    before = world.book.statuses[world.spring]
+    assert (before.agent, before.assessment.state) == ("renewals", State.RUNNING)
+    assert before.assessment.idle_seconds == 20 * 60 < before.assessment.stall_after_seconds
+    await world.stop()
+
+    await world.start(world.spring, name=None)
+    after = world.book.statuses[world.spring]
+    assert (after.agent, after.batch, after.assessment) == (before.agent, before.batch, before.assessment)
+    world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="get_agent"))
+    await world.poll(1)
+    assert world.book.statuses[world.spring].batch == before.batch, "that nobody tells a name is no news"
+    world.pretend.clear_faults()
+    world.clock.move(seconds=NAME_RETRY.total_seconds())
+    await world.poll(1)
+    asked = [seen.endpoint for seen in world.pretend.requests].count("get_agent")
+    assert asked == 3, "it is asked for all the same: agents are renamed"
+
+
+async def test_a_name_that_was_remembered_gives_way_to_the_one_that_is_told():
+    names = AgentNames()
+    names.remember("7f6a0000-1", "renewals")
+    assert (names.shown("7f6a0000-1"), names.get("7f6a0000-1")) == ("renewals", None)
+    assert names.lacks("7f6a0000-1", NOW)
+    names.learn("7f6a0000-1", "renewals 2027", NOW)
+    assert names.shown("7f6a0000-1") == names.get("7f6a0000-1") == "renewals 2027"
+    names.learn("7f6a0000-1", "", NOW)
+    assert names.shown("7f6a0000-1") == "7f6a0000", "what it is called no longer is not remembered either"
+
+
 async def test_an_agent_whose_name_cannot_be_had_is_asked_for_seldom(world):
     await world.start(world.spring, name=None)
     world.pretend.add_fault(Fault(kind=FaultKind.SERVER_ERROR, endpoint="get_agent"))

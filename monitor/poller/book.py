@@ -75,6 +75,9 @@ class Book:
     def restore(self, contents: Contents) -> None:
         """Take up what the store remembers; it comes alive when its batch or account is watched."""
         self._remembered = {record.key: record for record in contents.batches}
+        for record in contents.batches:
+            if record.dropped_at is None:
+                self.agent_names.remember(record.key.agent_id, record.agent)
         self._remembered_accounts = {record.name: record for record in contents.accounts}
         self._ends_since = contents.ends_since
 
@@ -130,7 +133,8 @@ class Book:
             target=watch.target,
             batch=batch,
             agent=agent,
-            assessment=evaluate.assess(progress, failing, watch.rules),
+            # As it was last judged: with what was true around it, which nobody knows yet.
+            assessment=(record and record.assessment) or evaluate.assess(progress, failing, watch.rules),
             progress=progress,
             failing=failing,
             last_success_at=record.last_success_at if record else None,
@@ -177,7 +181,9 @@ class Book:
     def remember(self, account: AccountRecord, batches: Iterable[BatchRecord]) -> None:
         """Take up what another process remembered; it comes alive when it is watched."""
         self._remembered_accounts[account.name] = account
-        self._remembered |= {record.key: record for record in batches}
+        for record in batches:
+            self._remembered[record.key] = record
+            self.agent_names.remember(record.key.agent_id, record.agent)
 
     def forget_account(self, name: str) -> None:
         """Remember nothing of an account that is not watched: another process does."""
@@ -257,7 +263,7 @@ class Book:
     ) -> tuple[str, str]:
         """What people call a batch, and its agent. `before`: what they called it, where that may still be true."""
         key = target.key
-        agent = target.agent_name or self.agent_names.get(key.agent_id) or key.agent_id[:8]
+        agent = target.agent_name or self.agent_names.shown(key.agent_id)
         if target.name is not None:
             return target.name, agent
         if progress is None:

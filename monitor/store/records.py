@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 from monitor.model import (
     AccountStatus,
     AlertState,
+    Assessment,
     BatchKey,
     Changes,
     Curve,
@@ -46,6 +47,8 @@ class BatchRecord:
     dropped_at: datetime | None = None  # since when it is no longer watched
     outcomes: Outcomes | None = None
     changes: Changes = field(default_factory=Changes)
+    agent: str = ""  # the name people read
+    assessment: Assessment | None = None  # as it was last judged
 
     @classmethod
     def of(cls, status: Status) -> Self:
@@ -60,6 +63,8 @@ class BatchRecord:
             status.alerts,
             outcomes=status.outcomes,
             changes=status.changes,
+            agent=status.agent,
+            assessment=status.assessment,
         )
 
 
