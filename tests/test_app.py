@@ -312,7 +312,7 @@ async def test_a_poll_that_hangs_does_not_hold_up_the_end_and_is_no_error(daemon
         await daemon.until(lambda: daemon.app.schedule._running and daemon.app.rounds.looks._turns.running)
         loop = asyncio.get_running_loop()
         started = loop.time()
-    assert loop.time() - started < 3
+    assert loop.time() - started < 8  # the poll would have gone on for 10
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 

@@ -20,7 +20,7 @@ from samples import NOW, account, status
 from monitor import __version__, remote
 from monitor.alerts import KINDS, Policy
 from monitor.choice import Choice, choose
-from monitor.cli import cli
+from monitor.cli import cli, completing
 from monitor.explain import explain
 from monitor.model import Snapshot
 from monitor.web import answers
@@ -359,6 +359,13 @@ def completed(arguments, begun, **environ):
     return [line.partition(",")[2] for line in found.stdout.splitlines() if line]
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A machine that is busy with other things is no daemon that does not answer."""
+    monkeypatch.setattr(completing, "_PATIENCE", 20)
+
+
+@pytest.mark.usefixtures("patient")
 def test_completion_offers_what_the_daemon_knows(daemon):
     assert completed(["explain", "--url", daemon], "3c9") == [status().key.batch_id]
     assert completed(["explain", "--url", daemon], "zz") == []
@@ -368,6 +375,7 @@ def test_completion_offers_what_the_daemon_knows(daemon):
     assert completed([], "sta") == ["status"]
 
 
+@pytest.mark.usefixtures("patient")
 def test_completion_in_a_bash_that_takes_addresses_apart(daemon):
     host, port = daemon.removeprefix("http://").split(":")
     apart = ["explain", "--url", "http", ":", f"//{host}", ":", port]
@@ -398,10 +406,11 @@ def test_completion_is_silent_where_there_is_no_daemon(daemon, url):
 
 
 def test_completion_waits_for_nobody():
+    assert completing._PATIENCE < 1
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         assert completed(["mute", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"], "3") == []
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
 
 
 def test_completion_waits_for_no_name_server_either(monkeypatch):
@@ -410,7 +419,7 @@ def test_completion_waits_for_no_name_server_either(monkeypatch):
     monkeypatch.setattr(remote, "ask", lambda *_, **__: hangs.wait(20))
     began = time.monotonic()
     assert completed(["mute"], "3") == []
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     hangs.set()
 
 

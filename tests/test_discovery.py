@@ -199,7 +199,7 @@ async def test_a_batch_that_is_created_appears_within_an_interval(tmp_path):
     finder.discover(interval="1s")
     async with finder.running():
         assert finder.watched() == set()
-        await finder.until(finder.watched)
+        await finder.until(lambda: finder.watched() and finder.status("b").progress)
         seen = finder.status("b").progress.last
         assert seen.at - seen.created < timedelta(seconds=3)
     await finder.pretend.stop()

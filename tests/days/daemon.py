@@ -2,7 +2,7 @@
 
     {"names": true}       looking up a host's name takes for ever
     {"write_takes": 60}   so many seconds takes a write of the state file, from the first SIGUSR2 on
-    {"block": 5}          SIGUSR1 blocks the event loop for so many seconds
+    {"block": "/path"}    SIGUSR1 blocks the event loop, and makes this file, until that is taken away
 
 Nothing in monitor/ knows of it.
 """
@@ -15,6 +15,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from monitor import app
@@ -27,8 +28,8 @@ def install(trouble: dict[str, Any]) -> None:
         _silence_name_servers()
     if seconds := trouble.get("write_takes"):
         _slow_disk(seconds)
-    if seconds := trouble.get("block"):
-        _block_loop(seconds)
+    if path := trouble.get("block"):
+        _block_loop(Path(path))
 
 
 def _silence_name_servers() -> None:
@@ -55,14 +56,19 @@ def _slow_disk(seconds: float) -> None:
     file.StateFile.write = written
 
 
-def _block_loop(seconds: float) -> None:
+def _block_loop(path: Path) -> None:
     import asyncio
 
     start = app.App.start
 
+    def block() -> None:
+        path.touch()
+        while path.exists():
+            time.sleep(0.05)
+
     async def started(daemon: app.App) -> None:
         await start(daemon)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, seconds)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, block)
 
     app.App.start = started
 
