@@ -14,6 +14,8 @@ from benches import Bench
 from hypothesis import settings
 from receivers import MovedClock, ScriptedReceiver
 
+from monitor import store
+
 settings.register_profile("ours", deadline=None)  # a deadline is a timed assertion, and machines are shared
 settings.load_profile("ours")
 
@@ -41,6 +43,12 @@ def pytest_runtest_makereport(item, call):
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI, where everything must run: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A machine that is busy with other things is no disk that fails. Tests of one that does have a patience of their own."""
+    monkeypatch.setattr(store, "COMMIT_PATIENCE", 60)
 
 
 @pytest.fixture

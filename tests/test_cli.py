@@ -360,12 +360,12 @@ def completed(arguments, begun, **environ):
 
 
 @pytest.fixture
-def patient(monkeypatch):
+def a_busy_machine(monkeypatch):
     """A machine that is busy with other things is no daemon that does not answer."""
     monkeypatch.setattr(completing, "_PATIENCE", 20)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("a_busy_machine")
 def test_completion_offers_what_the_daemon_knows(daemon):
     assert completed(["explain", "--url", daemon], "3c9") == [status().key.batch_id]
     assert completed(["explain", "--url", daemon], "zz") == []
@@ -375,7 +375,7 @@ def test_completion_offers_what_the_daemon_knows(daemon):
     assert completed([], "sta") == ["status"]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("a_busy_machine")
 def test_completion_in_a_bash_that_takes_addresses_apart(daemon):
     host, port = daemon.removeprefix("http://").split(":")
     apart = ["explain", "--url", "http", ":", f"//{host}", ":", port]

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from receivers import MovedClock, notification
 from samples import account, batch_key, observation, status
 
-from monitor import evaluate, notices, notify, store
+from monitor import evaluate, notices, notify
 from monitor.alerts import Policy, Rule
 from monitor.decisions import Voice, decide_account, decide_batch
 from monitor.delivery import Delivery, Settings
@@ -64,12 +64,6 @@ POLICY = Policy(
         AT_ONCE,
     )
 )
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """A machine that is busy with other things is no disk that fails."""
-    monkeypatch.setattr(store, "COMMIT_PATIENCE", 600)
 
 
 class Crash(BaseException):
