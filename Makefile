@@ -8,10 +8,10 @@ CONFIG ?= $(wildcard config.yaml)
 DOCKER ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= ultravox-batch-monitor
 
-.DEFAULT_GOAL := help
 # Tests start hundreds of Pythons: without what they have compiled, each begins by doing it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+.DEFAULT_GOAL := help
 .PHONY: help demo run test test-stack test-terminal test-deploy test-api test-browser test-chaos test-hostile test-days soak check format bench bench-foresight bench-budget bench-delivery lock image dashboards docs pictures manifests licences wheel sbom clean
 
 help:  ## list the targets

@@ -229,7 +229,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - typeshed says BaseTransport, whatever the kind of protocol
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

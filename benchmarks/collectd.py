@@ -62,6 +62,6 @@ def polling(program: str, base_url: str, folder: Path) -> Iterator[Running]:
     path = folder / "collectd.conf"
     path.write_text(_HEAD.format(folder=folder, port=free_port()) + "".join(urls) + "</Plugin>\n")
     with (folder / "collectd.log").open("w") as log:
-        process = subprocess.Popen([program, "-f", "-C", str(path)], stdout=log, stderr=log, text=True)  # noqa: S603 - what find() found
+        process = subprocess.Popen([program, "-f", "-C", str(path)], stdout=log, stderr=log, text=True)  # noqa: S603 - collectd itself, where find() found it
         with ending(process):
             yield Running(process)

@@ -94,7 +94,7 @@ def started(*command: str, log: Path | None = None) -> Iterator[Running]:
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("w")) if log else subprocess.PIPE
         errors = output if log else None
-        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=errors, text=True)  # noqa: S603 - ours
+        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=errors, text=True)  # noqa: S603 - this interpreter, with arguments of ours
         stack.enter_context(ending(process))
         address = f"127.0.0.1:{process.stdout.readline().strip()}" if process.stdout else ""
         yield Running(process, address)

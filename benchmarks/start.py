@@ -28,7 +28,7 @@ def start(*, quick: bool) -> list[Row]:
         for _ in range(3 if quick else 10):  # in turn, so that a noisy moment hits all
             for name, command in commands.items():
                 begin = time.perf_counter()
-                subprocess.run([sys.executable, *command], check=True, capture_output=True)  # noqa: S603 - ours
+                subprocess.run([sys.executable, *command], check=True, capture_output=True)  # noqa: S603 - this interpreter, with arguments of ours
                 took[name].append(time.perf_counter() - begin)
     best = {name: min(times) for name, times in took.items()}
     first = min(_first_scrape() for _ in range(2 if quick else 5))

@@ -87,7 +87,7 @@ def _syncs(running: Running, seconds: float) -> int | None:
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary"
         options = ("-f", "-c", "-e", "trace=fsync,fdatasync", "-o", summary, "-p", str(running.process.pid))
-        tracer = subprocess.Popen([program, *options], stderr=subprocess.DEVNULL)  # noqa: S603 - what was found
+        tracer = subprocess.Popen([program, *options], stderr=subprocess.DEVNULL)  # noqa: S603 - strace, where it was found
         time.sleep(seconds)
         tracer.send_signal(2)
         if tracer.wait(10) not in {0, -2, 130}:

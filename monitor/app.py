@@ -17,21 +17,21 @@ from datetime import timedelta
 from typing import Any
 
 from monitor import notify, targets, ultravox, web, words
+from monitor.clients import Clients
 from monitor.clock import Clock
 from monitor.config import Account, Config
 from monitor.delivery import Delivery
 from monitor.handover import Handover, Sharding
 from monitor.heartbeat import Heartbeat, Vitals
-from monitor.metrics import Instruments, code_label
+from monitor.metrics import Instruments
 from monitor.model import BatchKey
-from monitor.poller import Book, Poller, close_clients
+from monitor.poller import Book, Poller
 from monitor.reload import Reload
 from monitor.rounds import Plan, Rounds
 from monitor.schedule import Schedule
 from monitor.store import Store
 from monitor.surface import Surface
 from monitor.systemd import Systemd
-from monitor.ultravox import ApiSettings, Client
 from monitor.web import ReloadRefusedError
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,6 @@ class App:
         sharding: Sharding | None = None,
     ) -> None:
         self._clock = clock
-        self._clients: dict[str, ApiSettings] = {}
-        self._large = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._serving: web.Serving | None = None
@@ -84,6 +82,7 @@ class App:
         self.book = Book(
             store=self.store, instruments=self.instruments, clock=clock, deliver=self.delivery.enqueue
         )
+        self.clients = Clients(self.book)
         self.poller = Poller(self.book)
         self.rounds = Rounds(self.schedule, self.poller, clock=clock)
         self.handover = Handover(sharding or Sharding(), self.book, self.delivery, self.store)
@@ -182,7 +181,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         closing = asyncio.create_task(self._stop_answering())
         await self.delivery.stop(SEND_PATIENCE)
-        await close_clients(self.book.accounts.values())
+        await self.clients.close()
         await closing
         await self.store.close(timedelta(seconds=until - loop.time()))
         self.reload.stop()
@@ -235,7 +234,8 @@ class App:
         await self.rounds.unwatch(plan.dropped)
         await self._apply(config, change.wanted, found=change.found)
         for name in gone:
-            await self._forget_account(name)
+            self.rounds.unwatch_account(name)  # once more: a list whose turn came meanwhile is known again
+            await self.clients.forget(name)
         if self._serving is not None:
             self._serving.use(config.access)
         self.heartbeat.use(config.heartbeat)
@@ -264,23 +264,9 @@ class App:
             self.rounds.watch(watch, found=known, soon=not known)  # found ones are about to be listed
 
     async def _apply_account(self, account: Account, config: Config) -> None:
-        name = account.name
-        present = self.book.accounts.get(name)
-        client = before = present.client if present else None
-        if client is None or self._clients.get(name) != account.api:
-            client = Client(
-                account.api,
-                clock=self._clock,
-                on_response=lambda endpoint, code: self._count_request(name, endpoint, code),
-                on_throttled=lambda seconds: self._count_throttled(name, seconds),
-                large=self._large,
-            )
-            self._clients[name] = account.api
-        await self.book.watch_account(name, client, account.policy)
-        if before is not None and before is not client:
-            await before.retire()
+        await self.clients.use(account.api, account.policy)
         self.rounds.watch_account(
-            name,
+            account.name,
             Plan(
                 config.interval,
                 config.account_interval,
@@ -289,21 +275,6 @@ class App:
                 account.discovery,
             ),
         )
-
-    async def _forget_account(self, name: str) -> None:
-        self.rounds.unwatch_account(name)
-        client = self.book.accounts[name].client
-        await self.book.unwatch_account(name)
-        del self._clients[name]
-        await client.retire()
-
-    def _count_request(self, account: str, endpoint: str, code: int | None) -> None:
-        if account in self.book.accounts:  # an answer may come after its account was dropped
-            self.instruments.api_requests.labels(account, endpoint, code_label(code)).inc()
-
-    def _count_throttled(self, account: str, seconds: float) -> None:
-        if account in self.book.accounts:
-            self.instruments.api_throttled.labels(account).inc(seconds)
 
     async def _prune(self) -> None:
         self.book.prune()

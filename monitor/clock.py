@@ -11,4 +11,4 @@ Clock = Callable[[], datetime]
 
 def utc_now() -> datetime:
     """The present instant, aware, UTC."""
-    return datetime.now(UTC)  # noqa: TID251 - the one place
+    return datetime.now(UTC)  # noqa: TID251 - the one place: everything else is told what time it is

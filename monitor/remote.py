@@ -57,7 +57,7 @@ def ask(
     timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """The `data` of the answer of `/api/v1/WHAT`. With a body it is POSTed."""
-    request = urllib.request.Request(  # noqa: S310 - http or https: address
+    request = urllib.request.Request(  # noqa: S310 - address() lets through nothing but http and https
         address(url, f"/api/v1/{what}") + (f"?{urllib.parse.urlencode(query)}" if query else ""),
         data=None if body is None else json.dumps(body).encode(),
         headers={} if body is None else {"Content-Type": "application/json"},
@@ -97,7 +97,7 @@ def reason_of(error: Exception) -> str:
 def opened(request: urllib.request.Request | str, *, timeout: float, proxies: bool) -> Any:
     """The answer, as `urlopen` has it. `proxies`: through those of the environment, if there are any."""
     if isinstance(request, str):
-        request = urllib.request.Request(request)  # noqa: S310 - http or https: address
+        request = urllib.request.Request(request)  # noqa: S310 - address() lets through nothing but http and https
     if _OURS.authorization is not None:
         request.add_unredirected_header("Authorization", _OURS.authorization)  # for this address alone
     handlers: list[urllib.request.BaseHandler] = [] if proxies else [NO_PROXY]

@@ -252,6 +252,15 @@ async def test_a_key_that_was_rotated_is_used_from_the_next_poll_on(daemon):
         assert not any(status.failing for status in daemon.app.book.statuses.values())
 
 
+async def test_large_answers_of_all_accounts_wait_for_one_another(daemon):
+    """What that is good for is told in test_bad_answers.py, of clients that share it."""
+    daemon.write("one", "other/far")
+    async with daemon.running():
+        locks = {account.client._transport._large for account in daemon.app.book.accounts.values()}
+        assert len(daemon.app.book.accounts) == 2
+        assert len(locks) == 1
+
+
 async def test_two_daemons_do_not_share_a_state_file(daemon):
     async with daemon.running():
         second = Daemon(daemon.folder, daemon.pretend)

@@ -99,7 +99,7 @@ async def test_an_account_that_hangs_hurts_no_other_and_not_the_end(daemon):
         return await daemon.metric(skipped) == before and await daemon.up("other") == 1
 
     await eventually("the other account is polled on time", unhurt, within=60)
-    assert await daemon.answers("/-/healthy")
+    await eventually("health is told", lambda: daemon.answers("/-/healthy", within=1), within=10)
     failures = 'ultravox_monitor_poll_failures_total{account="main",reason="timeout"}'
     assert await daemon.metric(failures) >= 2
     await daemon.stop()
@@ -128,7 +128,7 @@ async def test_a_name_server_that_does_not_answer_hurts_no_other_and_not_the_end
     )
     await daemon.start({"names": True})
     await daemon.goes_on("other", polls=6, within=30)
-    assert await daemon.answers("/metrics")
+    await eventually("a scrape is answered", lambda: daemon.answers("/metrics", within=2), within=10)
     assert await daemon.metric('ultravox_monitor_poll_failures_total{account="main",reason="timeout"}') >= 2
     await daemon.stop()
 

@@ -93,7 +93,7 @@ def in_use(app):
     """The secrets that the running daemon works with, as they stand in their files."""
     queues = {name.partition("/")[0]: queue.settings.channel for name, queue in app.delivery._queues.items()}
     found = {
-        "key": app._clients["main"].api_key,
+        "key": app.clients._settings["main"].api_key,
         "url": queues["crm"].url,
         "hmac": queues["crm"].secret,
         "apprise": queues["chat"].url,

@@ -40,10 +40,10 @@ from monitor.store import (
     Contents,
     Store,
     StoreError,
+    disk,
     records,
     schema,
 )
-from monitor.store import file as file_module
 
 RESOLVED = MessageKind.RESOLVED
 
@@ -401,7 +401,7 @@ async def test_a_file_of_the_version_before_is_changed_in_full_or_not_at_all(
     before = content_of(path)
     path.with_name("monitor.db.schema-1").write_bytes(b"left by an earlier try")
     monkeypatch.setattr(schema, "FROM_1", (*schema.FROM_1, "INSERT INTO nowhere VALUES (1)"))
-    monkeypatch.setattr(file_module, "_set_aside", None)
+    monkeypatch.setattr(disk, "set_aside", None)
     store = Store(path, clock=clock)
     with pytest.raises(TypeError):  # it would be set aside as damaged: that is not what this is about
         await store.open()
@@ -658,7 +658,7 @@ async def test_a_full_disk_stops_nobody_and_everything_is_written_when_there_is_
 async def test_a_file_that_another_program_locks_is_written_by_the_next_prune_after(
     path, stores, monkeypatch
 ):
-    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(disk, "BUSY_TIMEOUT", 0.01)
     store, _ = await stores()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -675,7 +675,7 @@ async def test_a_disk_that_does_not_answer_is_waited_for_once_and_written_in_ord
     path, stores, monkeypatch, caplog
 ):
     monkeypatch.setattr(store_module, "COMMIT_PATIENCE", 0.05)
-    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 30)
+    monkeypatch.setattr(disk, "BUSY_TIMEOUT", 30)
     store, _ = await stores()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -702,7 +702,7 @@ async def test_a_disk_that_does_not_answer_is_waited_for_once_and_written_in_ord
 async def test_what_comes_during_a_write_that_fails_is_answered_with_it_and_wins_over_the_older(
     path, stores, monkeypatch
 ):
-    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(disk, "BUSY_TIMEOUT", 0.2)
     monkeypatch.setattr(store_module, "COMMIT_PATIENCE", 30)
     store, _ = await stores()
     other = sqlite3.connect(path, isolation_level=None)
@@ -908,7 +908,7 @@ async def test_a_place_that_cannot_be_used_is_refused_with_what_to_do(
 
 
 async def test_a_locked_file_is_trouble_and_not_damage(path, tmp_path, stores, clock, monkeypatch):
-    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(disk, "BUSY_TIMEOUT", 0.01)
     store, _ = await stores()
     await store.commit(Change((batch(1),)))
     await store.close()

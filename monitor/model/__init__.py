@@ -29,10 +29,11 @@ from monitor.model.batch import (
 )
 from monitor.model.curve import Curve, Point
 from monitor.model.message import Entry, Message, Mute, Notification, QueueStatus
-from monitor.model.state import Changes, State, StateChange
+from monitor.model.state import NO_CHANGES, Changes, State, StateChange
 from monitor.model.views import DiscoveryStatus, HandoverView, Record, Snapshot, Tested
 
 __all__ = [
+    "NO_CHANGES",
     "AccountStatus",
     "Alert",
     "AlertName",

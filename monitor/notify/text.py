@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor import messages, words
-from monitor.model import Alert, Entry, Message, MessageKind, Severity
+from monitor import words
+from monitor.model import Alert, Entry, Message, MessageKind
+from monitor.notify import phrases
 from monitor.notify.subjects import accounts, counted, plain, subject, where
 
 TITLE_LIMIT = 250
@@ -47,9 +48,7 @@ class Text:
     kind: Kind
 
 
-_SEVERITIES = {severity.value: rank for rank, severity in enumerate(Severity)}
 _KINDS = (Kind.INFO, Kind.WARNING, Kind.FAILURE)  # by rank
-_PREFIXES = ("", "Warning", "Critical")
 
 _OWN = frozenset({"alertname", "severity", "account", "agent_id", "batch_id", "batch", "receiver"})
 
@@ -64,7 +63,7 @@ def render(message: Message, *, title_limit: int = TITLE_LIMIT, body_limit: int 
     if not news:
         news, superseded = superseded, []
     page = f"Monitor: {plain(message.external_url)}" if message.external_url else ""
-    closing = [_sentence(section.head()) for section in _sections(superseded)]
+    closing = [phrases.sentence(section.head()) for section in _sections(superseded)]
     closing.append(_still(message.still, message.left_out))
     sections = _sections(news)
     headline = _headline(sections)
@@ -84,55 +83,28 @@ def render(message: Message, *, title_limit: int = TITLE_LIMIT, body_limit: int 
 # One alert
 
 
-def _said(entry: Entry) -> str:
-    """One sentence: how bad, or how it ended, and its summary."""
-    summary = plain(_annotation(entry, "summary")) or _alertname(entry)
-    if entry.kind is not MessageKind.RESOLVED:
-        return _prefixed(_rank(entry), summary, still=entry.kind is MessageKind.REMINDER)
-    resolution, now_true = _resolution(entry), _now_true(entry)
-    how = f"{resolution} before it was told" if entry.belated else resolution
-    return _capital(f"{how}: {now_true}")
-
-
 def _alone(entry: Entry, page: str) -> list[list[str]]:
     """All there is to say of it, below its sentence."""
     fires = entry.kind is not MessageKind.RESOLVED
     why = [
-        _cause(_annotation(entry, "cause")),
-        _sentence(_annotation(entry, "report")),
-        _sentence(_annotation(entry, "description")),
+        phrases.cause(phrases.annotation(entry, "cause")),
+        phrases.sentence(phrases.annotation(entry, "report")),
+        phrases.sentence(phrases.annotation(entry, "description")),
     ]
     labels = dict(entry.alert.labels)
-    named = [f"Alert {_alertname(entry)}"]
+    named = [f"Alert {phrases.alertname(entry)}"]
     named += [f"account {labels['account']}"] if labels.get("account") else []
     named += [f"batch {labels['batch_id']}"] if labels.get("batch_id") else []
     named += [f"{name}={value}" for name, value in entry.alert.labels if name not in _OWN and value]
     return [
         why if fires else [],  # both were true of what is over
-        [_times([entry]), _sentence(", ".join(named)), *_links(entry), page],
+        [phrases.times([entry]), phrases.sentence(", ".join(named)), *_links(entry), page],
     ]
 
 
 def _links(entry: Entry) -> list[str]:
     links = (("Dashboard", "dashboard_url"), ("Runbook", "runbook_url"))
-    return [f"{word}: {url}" for word, name in links if (url := plain(_annotation(entry, name)))]
-
-
-def _cause(cause: str, of: str = "") -> str:
-    if not cause:
-        return ""
-    colon = "" if cause.startswith("unknown") else ":"  # "Cause unknown: the API does not tell."
-    return _sentence(f"Cause{of}{colon} {cause}")
-
-
-def _times(entries: Sequence[Entry]) -> str:
-    """When it began, and when it was over."""
-    began = sorted({words.instant(entry.alert.starts_at) for entry in entries})
-    since = began[0] if len(began) == 1 else f"{began[0]} to {began[-1]}"
-    over = sorted(words.instant(entry.alert.ends_at) for entry in entries if entry.alert.ends_at is not None)
-    if over and entries[0].kind is MessageKind.RESOLVED:
-        return f"Fired {since}, over {over[-1]}."
-    return f"Firing since {since}." if entries[0].kind is MessageKind.REMINDER else f"Fired {since}."
+    return [f"{word}: {url}" for word, name in links if (url := plain(phrases.annotation(entry, name)))]
 
 
 # Several
@@ -149,7 +121,7 @@ class _Section:
         """The worst comes first, and what is over last."""
         first = self.entries[0]
         over, still = first.kind is MessageKind.RESOLVED, first.kind is MessageKind.REMINDER
-        return over, -max(map(_rank, self.entries)), still, -len(self.entries)
+        return over, -max(map(phrases.rank, self.entries)), still, -len(self.entries)
 
     @property
     def over(self) -> bool:
@@ -158,49 +130,48 @@ class _Section:
     def short(self) -> str:
         """`3 batches stalled`."""
         still = self.entries[0].kind is MessageKind.REMINDER
-        return counted(_alerts(self.entries), over=self.over, still=still)
+        return counted(phrases.alerts(self.entries), over=self.over, still=still)
 
     def head(self, place: str = "") -> str:
         """`Warning: 3 batches stalled on account main`."""
         first = self.entries[0]
         if not self.over:
-            return _prefixed(max(map(_rank, self.entries)), self.short() + place)
-        how = _resolution(first) + (" before it was told" if first.belated else "")
-        return _capital(f"{how}: {self.short()}{place}")
+            return phrases.prefixed(max(map(phrases.rank, self.entries)), self.short() + place)
+        return phrases.capital(f"{phrases.fate(first)}: {self.short()}{place}")
 
     def lines(self, most: int, place: str | None) -> list[str]:
         """Up to `most` of its alerts, the common cause said once. `place`: for its head; None: the title was that."""
         if len(self.entries) == 1:
             return [
-                _said(self.entries[0]),
-                _cause(_annotation(self.entries[0], "cause")) if not self.over else "",
+                phrases.said(self.entries[0]),
+                phrases.cause(phrases.annotation(self.entries[0], "cause")) if not self.over else "",
             ]
         cause, count = self._common_cause()
         of = "" if count == len(self.entries) else f" of {count:,} of them"
-        single_account = len(accounts(_alerts(self.entries))) < 2
+        single_account = len(accounts(phrases.alerts(self.entries))) < 2
         found = [] if place is None else [f"{self.head(place)}:"]
-        found.append(_cause(cause, of))
+        found.append(phrases.cause(cause, of))
         for entry in self.entries[:most]:
-            line = _now_true(entry) if self.over else plain(_annotation(entry, "summary"))
+            line = phrases.now_true(entry) if self.over else plain(phrases.annotation(entry, "summary"))
             line = line or subject(entry.alert)
             account = dict(entry.alert.labels).get("account")
             line += f" (account {plain(account)})" if account and not single_account else ""
-            line += f" ({_times([entry])[:-1].lower()})" if entry.belated else ""
-            own = _annotation(entry, "cause") if not self.over else ""
-            found.append(f"- {line}. {_cause(own)}" if own and own != cause else f"- {line}")
+            line += f" ({phrases.times([entry])[:-1].lower()})" if entry.belated else ""
+            own = phrases.annotation(entry, "cause") if not self.over else ""
+            found.append(f"- {line}. {phrases.cause(own)}" if own and own != cause else f"- {line}")
         if (left := len(self.entries) - most) > 0:
             found.append(
                 f"and {left:,} more." if most else f"All {left:,} of them are too many to be listed."
             )
-        found.append(_times(self.entries))
-        runbooks = {_annotation(entry, "runbook_url") for entry in self.entries}
+        found.append(phrases.times(self.entries))
+        runbooks = {phrases.annotation(entry, "runbook_url") for entry in self.entries}
         if not self.over and len(runbooks) == 1 and (runbook := plain(runbooks.pop())):
             found.append(f"Runbook: {runbook}")
         return found
 
     def _common_cause(self) -> tuple[str, int]:
         """The cause that most of them share, and how many do."""
-        causes = Counter(_annotation(entry, "cause") for entry in self.entries if not self.over)
+        causes = Counter(phrases.annotation(entry, "cause") for entry in self.entries if not self.over)
         cause, count = causes.most_common(1)[0] if causes else ("", 0)
         return (cause, count) if 2 * count > len(self.entries) else ("", 0)
 
@@ -208,10 +179,10 @@ class _Section:
 def _sections(entries: Iterable[Entry]) -> list[_Section]:
     found: dict[tuple[object, ...], list[Entry]] = {}
     for entry in entries:
-        resolution = _resolution(entry) if entry.kind is MessageKind.RESOLVED else ""
-        found.setdefault((_alertname(entry), entry.kind, entry.belated, resolution), []).append(entry)
+        resolution = phrases.resolution(entry) if entry.kind is MessageKind.RESOLVED else ""
+        found.setdefault((phrases.alertname(entry), entry.kind, entry.belated, resolution), []).append(entry)
     sections = [
-        _Section(tuple(sorted(group, key=lambda entry: (-_rank(entry), entry.alert.starts_at))))
+        _Section(tuple(sorted(group, key=lambda entry: (-phrases.rank(entry), entry.alert.starts_at))))
         for group in found.values()
     ]
     return sorted(sections, key=lambda section: section.order)
@@ -222,15 +193,15 @@ def _head_place(section: _Section, sections: Sequence[_Section]) -> str | None:
     if len(sections) == 1:
         return None
     everything = [entry.alert for one in sections for entry in one.entries]
-    return where(_alerts(section.entries)) if len(accounts(everything)) > 1 else ""
+    return where(phrases.alerts(section.entries)) if len(accounts(everything)) > 1 else ""
 
 
 def _headline(sections: Sequence[_Section]) -> str:
     """One sentence for all of them, the worst first."""
     everything = [entry for section in sections for entry in section.entries]
     if len(everything) == 1:
-        return _said(everything[0])
-    place = where(_alerts(everything))
+        return phrases.said(everything[0])
+    place = where(phrases.alerts(everything))
     if len(sections) == 1:
         return sections[0].head(place)
     fires, over = ([one for one in sections if one.over is wanted] for wanted in (False, True))
@@ -238,13 +209,13 @@ def _headline(sections: Sequence[_Section]) -> str:
     said = ", ".join(section.short() for section in shown[:_TITLED])
     if left := sum(len(section.entries) for section in shown[_TITLED:]):
         said += f" and {left:,} more"
-    resolutions = {_resolution(entry) for section in over for entry in section.entries}
+    resolutions = {phrases.resolution(entry) for section in over for entry in section.entries}
     how = resolutions.pop() if len(resolutions) == 1 else "over"
     if not fires:
-        return _capital(f"{how}: {said}{place}")
+        return phrases.capital(f"{how}: {said}{place}")
     ended = sum(len(section.entries) for section in over)
     also = f"; {ended:,} {'recovered' if how == 'recovered' else 'over'}" if ended else ""
-    return _prefixed(max(map(_rank, _firing(everything))), said + place + also)
+    return phrases.prefixed(max(map(phrases.rank, phrases.firing(everything))), said + place + also)
 
 
 def _still(alerts: Sequence[Alert], left_out: int) -> str:
@@ -256,7 +227,7 @@ def _still(alerts: Sequence[Alert], left_out: int) -> str:
         by_name.setdefault(dict(alert.labels).get("alertname", ""), []).append(alert)
     said = [counted(group) for group in sorted(by_name.values(), key=len, reverse=True)]
     said += [f"{left_out:,} more"] if left_out else []
-    return _sentence(f"Told before and still firing: {', '.join(said)}")
+    return phrases.sentence(f"Told before and still firing: {', '.join(said)}")
 
 
 # Words
@@ -264,54 +235,9 @@ def _still(alerts: Sequence[Alert], left_out: int) -> str:
 
 def _kind(news: Sequence[Entry]) -> Kind:
     """The worst of what fires. An end is good news, unless something worse took its place."""
-    if fires := _firing(news):
-        return _KINDS[max(map(_rank, fires))]
+    if fires := phrases.firing(news):
+        return _KINDS[max(map(phrases.rank, fires))]
     return Kind.INFO if all(entry.superseded_by is not None for entry in news) else Kind.SUCCESS
-
-
-def _alerts(entries: Iterable[Entry]) -> list[Alert]:
-    return [entry.alert for entry in entries]
-
-
-def _firing(entries: Iterable[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.kind is not MessageKind.RESOLVED]
-
-
-def _rank(entry: Entry) -> int:
-    return _SEVERITIES.get(dict(entry.alert.labels).get("severity", ""), 1)
-
-
-def _prefixed(rank: int, text: str, *, still: bool = False) -> str:
-    """`Critical: …`, `Warning, still: …`; what is for information needs no word in front."""
-    prefix = _capital(", ".join(word for word in (_PREFIXES[rank], "still" if still else "") if word))
-    return f"{prefix}: {text}" if prefix else text
-
-
-def _alertname(entry: Entry) -> str:
-    return plain(dict(entry.alert.labels).get("alertname", "")) or "alert"
-
-
-def _annotation(entry: Entry, name: str) -> str:
-    return dict(entry.alert.annotations).get(name, "")
-
-
-def _resolution(entry: Entry) -> str:
-    return plain(_annotation(entry, "resolution")) or "over"
-
-
-def _now_true(entry: Entry) -> str:
-    """What is true now, of an alert that is over: its summary without the words that say so."""
-    summary = messages.before_belated(entry.alert) if entry.belated else _annotation(entry, "summary")
-    return plain(summary).removeprefix(f"{_resolution(entry)}: ") or subject(entry.alert)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _sentence(text: str) -> str:
-    text = plain(text)
-    return text if not text or text[-1] in ".!?…" else f"{text}."
 
 
 def _title(text: str, limit: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from monitor.poller.evidence import Evidence
 from monitor.store import AccountRecord, BatchRecord
 from monitor.ultravox import AccountAnswer, UltravoxError
 
-__all__ = ["Account", "Book", "Poller", "Seen", "close_clients"]
+__all__ = ["Account", "Book", "Poller", "Seen"]
 
 logger = logging.getLogger(__name__)
 
@@ -239,8 +239,3 @@ def _log_change(before: Status, after: Status) -> None:
     state = after.assessment.state
     if state is not before.assessment.state and state is not State.UNKNOWN:
         logger.info("state is %s", state.value, extra=fields | {"why": after.assessment.why})
-
-
-async def close_clients(accounts: Iterable[Account]) -> None:
-    """Close the connections of accounts that are done with."""
-    await asyncio.gather(*(account.client.close() for account in accounts))

@@ -19,7 +19,7 @@ from monitor.clock import Clock
 from monitor.decisions import Told, Voice
 from monitor.messages import Links
 from monitor.metrics import Instruments
-from monitor.model import AccountStatus, BatchKey, Changes, Notification, Progress, Status, Target
+from monitor.model import NO_CHANGES, AccountStatus, BatchKey, Notification, Progress, Status, Target
 from monitor.poller.account import Account
 from monitor.poller.names import AgentNames
 from monitor.routing import Receiver
@@ -140,7 +140,7 @@ class Book:
             last_success_at=record.last_success_at if record else None,
             outcomes=record.outcomes if record else None,
             alerts=record.alerts if record else (),
-            changes=record.changes if record else Changes(),
+            changes=record.changes if record else NO_CHANGES,
         )
         if account := self.accounts.get(watch.target.account):
             account.note_throttle(self.statuses[key])

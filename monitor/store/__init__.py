@@ -18,7 +18,8 @@ from pathlib import Path
 
 from monitor.clock import Clock
 from monitor.model import BatchKey, Message, Mute, Notification
-from monitor.store.file import KEEP_DROPPED, StateFile, StoreError
+from monitor.store.disk import StoreError
+from monitor.store.file import KEEP_DROPPED, StateFile
 from monitor.store.records import AccountRecord, AccountState, BatchRecord, Change, Contents
 from monitor.store.worker import Worker
 

@@ -1,11 +1,10 @@
-"""The state file itself: SQLite, its tables, its lock, and what is done when it is damaged.
+"""The content of the state file: its tables, read, written, pruned, and begun anew when it is damaged.
 
 Everything here blocks and is called from the store's one thread. It knows no event loop.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from monitor.model import Message, Mute, Notification
-from monitor.store import schema
+from monitor.store import disk, schema
+from monitor.store.disk import StoreError
 from monitor.store.records import (
     ACCOUNT,
     BATCH,
@@ -28,9 +28,6 @@ from monitor.store.records import (
     encode,
     packed,
 )
-
-BUSY_TIMEOUT = 1.0
-"""Seconds SQLite waits for a lock that another program holds."""
 
 KEEP_DROPPED = timedelta(hours=24)
 """How long the history of a batch that left the configuration is kept, in case it comes back."""
@@ -49,10 +46,6 @@ RECENT_COUNT = 200
 
 RETELL_ENDS = timedelta(hours=24)
 """When the file was lost, ends this recent are told again: twice is better than never."""
-
-
-class StoreError(Exception):
-    """The state file cannot be used. The text says which file, why, and what to do."""
 
 
 class _DamagedError(Exception):
@@ -78,18 +71,18 @@ class StateFile:
     def open(self, now: datetime) -> tuple[Contents, Damage | None]:
         """Lock and read it. StoreError when it cannot be used; what is damaged is set aside, never deleted."""
         if self._path is None:
-            self._db = _connect(":memory:")
+            self._db = disk.connect(":memory:")
             return _load(self._db, now), None
         try:
-            self._lock = _take(self._path)
-            self._db = _connect(self._path)
+            self._lock = disk.take(self._path)
+            self._db = disk.connect(self._path)
             try:
                 return _load(self._db, now), None
             except _DamagedError as error:
                 why = str(error)
             self._db.close()
-            damage = Damage(why, _set_aside(self._path, now))
-            self._db = _connect(self._path)
+            damage = Damage(why, disk.set_aside(self._path, now))
+            self._db = disk.connect(self._path)
             return replace(_load(self._db, now), ends_since=now - RETELL_ENDS), damage
         except StoreError as error:
             self.close()
@@ -189,34 +182,6 @@ class _Transaction:
                 self._db.execute("ROLLBACK")
 
 
-def _take(path: Path) -> int:
-    """Lock the file for this process; the lock goes with the process, however that ends."""
-    if not path.parent.is_dir():
-        raise StoreError(f"its directory {path.parent} does not exist: create it, or change storage.path")
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _create(path)
-    except BlockingIOError:
-        os.close(lock)
-        raise StoreError(
-            "another monitor runs on it; stop that one, or give this one a storage.path of its own"
-        ) from None
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _create(path: Path) -> None:
-    """Create it, readable by its owner alone. SQLite gives the files it puts beside it the same mode."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _connect(path: Path | str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
-
-
 def _load(db: sqlite3.Connection, now: datetime) -> Contents:
     try:
         _prepare(db, now)
@@ -261,7 +226,7 @@ def _prepare(db: sqlite3.Connection, now: datetime) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # a commit that has returned survives a power cut
     if not new and version < schema.VERSION:
-        _back_up(db, version)
+        disk.back_up(db, version)
     with _Transaction(db):
         older = (
             *(schema.FROM_1 if version == 1 else ()),
@@ -271,15 +236,6 @@ def _prepare(db: sqlite3.Connection, now: datetime) -> None:
         for statement in schema.CREATE if new else older:
             db.execute(statement)
         _prune(db, now)
-
-
-def _back_up(db: sqlite3.Connection, version: int) -> None:
-    """Keep the file as the version before us left it, for whoever has to go back."""
-    path = Path(next(file for _, name, file in db.execute("PRAGMA database_list") if name == "main"))
-    copy = Path(f"{path}.schema-{version}")
-    copy.unlink(missing_ok=True)
-    _create(copy)
-    db.execute("VACUUM INTO ?", (str(copy),))
 
 
 def _prune(db: sqlite3.Connection, now: datetime) -> None:
@@ -292,16 +248,6 @@ def _prune(db: sqlite3.Connection, now: datetime) -> None:
             "very_long_ago": (now - KEEP_FIRING).timestamp(),
         },
     )
-
-
-def _set_aside(path: Path, now: datetime) -> Path:
-    aside = Path(f"{path}.corrupt-{now:%Y%m%dT%H%M%SZ}")
-    for suffix in ("-wal", "-shm", ""):  # the file itself last: until then another try finds it damaged again
-        part = Path(f"{path}{suffix}")
-        if part.exists():
-            part.replace(f"{aside}{suffix}")
-    _create(path)
-    return aside
 
 
 def _batch_row(batch: BatchRecord) -> tuple[object, ...]:

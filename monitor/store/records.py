@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from monitor.model import (
+    NO_CHANGES,
     AccountStatus,
     AlertState,
     Assessment,
@@ -46,7 +47,7 @@ class BatchRecord:
     alerts: tuple[AlertState, ...] = ()
     dropped_at: datetime | None = None  # since when it is no longer watched
     outcomes: Outcomes | None = None
-    changes: Changes = field(default_factory=Changes)
+    changes: Changes = NO_CHANGES
     agent: str = ""  # the name people read
     assessment: Assessment | None = None  # as it was last judged
 

@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from monitor.delivery import Delivery
 from monitor.notify import alertmanager
-from monitor.store import Store, file
+from monitor.store import Store, disk, file
 
 
 class Point(StrEnum):
@@ -127,8 +127,8 @@ def _watch_sqlite(kill: _Kill) -> None:
             kill.at(Point.AFTER_SQLITE)
             return done
 
-    file._connect = lambda path: sqlite3.connect(
-        path, timeout=file.BUSY_TIMEOUT, isolation_level=None, factory=Connection
+    disk.connect = lambda path: sqlite3.connect(
+        path, timeout=disk.BUSY_TIMEOUT, isolation_level=None, factory=Connection
     )
 
 
